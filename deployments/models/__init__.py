@@ -1,0 +1,43 @@
+"""The domain's rows. Models never call Kubernetes and hold no business rules beyond constraints."""
+
+from deployments.models.deployments import (
+    DataType,
+    Deployment,
+    DeploymentVersion,
+    EnvironmentVariable,
+    Revision,
+    Rollout,
+    version_validator,
+)
+from deployments.models.environments import (
+    Environment,
+    EnvironmentBuild,
+    EnvironmentTag,
+    InstanceType,
+    InstanceTypeGroup,
+    InstanceTypeGroupItem,
+)
+from deployments.models.registry import Framework, Model, ModelVersion
+from deployments.models.running import Instance, InstanceEvent, Request
+
+__all__ = [
+    "DataType",
+    "Deployment",
+    "DeploymentVersion",
+    "Environment",
+    "EnvironmentBuild",
+    "EnvironmentTag",
+    "EnvironmentVariable",
+    "Framework",
+    "Instance",
+    "InstanceEvent",
+    "InstanceType",
+    "InstanceTypeGroup",
+    "InstanceTypeGroupItem",
+    "Model",
+    "ModelVersion",
+    "Request",
+    "Revision",
+    "Rollout",
+    "version_validator",
+]

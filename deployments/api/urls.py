@@ -1,0 +1,2 @@
+"""REST routes."""
+urlpatterns: list = []

@@ -1,0 +1,2 @@
+"""Placeholder routes until pages land."""
+urlpatterns: list = []
