@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import django
 import pytest
 
 from devstack.services import Services
@@ -29,6 +30,8 @@ os.environ.update(
     # No test may reach a developer's own cluster.
     KUBECONFIG=str(FOLDER / "kubeconfig"),
 )
+# Before pytest imports test modules: they import models at their top.
+django.setup()
 
 
 def pytest_unconfigure() -> None:

@@ -84,10 +84,13 @@ class DeploymentVersion(models.Model):
     labels = models.JSONField(default=dict, blank=True)
 
     # Intent.
-    environment = models.ForeignKey(Environment, models.PROTECT, related_name="+")
+    # RESTRICT, not PROTECT: deleting a project takes both ends at once.
+    environment = models.ForeignKey(Environment, models.RESTRICT, related_name="versions")
     environment_tag = models.CharField(max_length=63, blank=True)
     instance_type = models.ForeignKey(InstanceType, models.PROTECT, null=True, blank=True, related_name="+")
-    instance_type_group = models.ForeignKey(InstanceTypeGroup, models.PROTECT, null=True, blank=True, related_name="+")
+    instance_type_group = models.ForeignKey(
+        InstanceTypeGroup, models.RESTRICT, null=True, blank=True, related_name="versions"
+    )
     minimum_instances = models.PositiveIntegerField(default=0)
     maximum_instances = models.PositiveIntegerField(default=5)
     maximum_idle_time = models.PositiveIntegerField(default=300, help_text="seconds")
@@ -171,7 +174,7 @@ class Revision(models.Model):
     requirements = models.TextField(blank=True)
     has_request_method = models.BooleanField(default=True)
     has_requests_method = models.BooleanField(default=False)
-    model_version = models.ForeignKey(ModelVersion, models.PROTECT, null=True, blank=True, related_name="revisions")
+    model_version = models.ForeignKey(ModelVersion, models.RESTRICT, null=True, blank=True, related_name="revisions")
     image = models.CharField(max_length=500, blank=True)
     environment_build = models.ForeignKey(
         EnvironmentBuild, models.SET_NULL, null=True, blank=True, related_name="revisions"

@@ -15,7 +15,7 @@ class Environment(models.Model):
     name = models.CharField(max_length=63)
     display_name = models.CharField(max_length=100, blank=True)
     description = models.TextField(blank=True)
-    base = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
+    base = models.ForeignKey("self", models.RESTRICT, null=True, blank=True, related_name="children")
     # Key of PILOTHOUSE_RUNTIME_IMAGES, for example python3.11; "image" runs a container image as it is.
     runtime = models.CharField(max_length=40)
     requirements = models.TextField(blank=True, help_text="requirements.txt")
