@@ -22,6 +22,7 @@ Exit status 126: the identity could not be taken; 127: the program could not be 
 import argparse
 import ctypes
 import os
+import signal
 import sys
 
 CLONE_NEWUSER = 0x10000000
@@ -54,6 +55,13 @@ def die_with_parent(parent: int, signal_number: int) -> None:
         sys.exit("launch.py: the process that asked for this start is gone")
 
 
+def forget_signal_settings() -> None:
+    """What our starter blocks or ignores (shells ignore SIGINT in the background) is not the program's business."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="launch.py")
     parser.add_argument("--identity", default="same")
@@ -64,6 +72,7 @@ def main(argv: list[str]) -> None:
     command = argv[split + 1 :]
     if not command:
         parser.error("name the program to start after --")
+    forget_signal_settings()
     try:
         take_identity(options.identity)
     except OSError as error:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOG_TAIL_LINES = 15
+POLL_SECONDS = 0.03
 
 
 class StartError(RuntimeError):
@@ -26,7 +27,8 @@ def always_ready() -> bool:
 class Spec:
     """What to run. ``environment`` is the whole environment of the child, nothing is inherited beside it.
 
-    ``ready`` is asked over and over after the start and must not block for more than about a second.
+    ``ready`` is asked over and over after the start and must not block for more than about a second; the program
+    must also have written ``ready_text``.
     ``identity`` is an option of launch.py.
     """
 
@@ -36,6 +38,7 @@ class Spec:
     log: Path
     directory: Path
     ready: Callable[[], bool] = always_ready
+    ready_text: str = ""
     start_timeout: float = 60.0
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 20.0
@@ -47,7 +50,9 @@ class Process:
     """A running (or ended) child of this process; always the leader of its own session and process group."""
 
     spec: Spec
-    popen: "subprocess.Popen[bytes] | None" = field(default=None)
+    popen: "subprocess.Popen[bytes] | None" = None
+    _log_start: int = 0
+    _started_at: float = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -64,6 +69,8 @@ class Process:
             "--", *self.spec.command,
         ]  # fmt: skip
         with self.spec.log.open("ab") as log:
+            self._log_start = log.tell()
+            self._started_at = time.monotonic()
             self.popen = subprocess.Popen(
                 command,
                 env=dict(self.spec.environment),
@@ -78,31 +85,44 @@ class Process:
         """None while it runs, else the status as in `subprocess.Popen.returncode`."""
         return self.popen.poll() if self.popen else None
 
-    def wait_ready(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Return once the process is ready; StartError when it ended or took longer than `start_timeout`."""
-        deadline = time.monotonic() + self.spec.start_timeout
-        while not should_stop():
-            status = self.exit_status()
-            if status is not None:
-                raise StartError(f"{self.spec.name} ended with status {status}.\n{self.log_tail()}")
-            if self.spec.ready():
-                return
-            if time.monotonic() > deadline:
-                raise StartError(
-                    f"{self.spec.name} was not ready after {self.spec.start_timeout:.0f} s.\n" + self.log_tail()
-                )
-            time.sleep(0.03)
+    def check_ready(self) -> bool:
+        """Whether it is ready; StartError when it ended or was not ready within `start_timeout`."""
+        status = self.exit_status()
+        if status is not None:
+            raise StartError(f"{self.spec.name} ended with {describe_status(status)}.\n{self.log_tail()}")
+        if self.spec.ready_text in self.log_since_start() and self.spec.ready():
+            return True
+        if time.monotonic() > self._started_at + self.spec.start_timeout:
+            raise StartError(
+                f"{self.spec.name} was not ready after {self.spec.start_timeout:.0f} s.\n{self.log_tail()}"
+            )
+        return False
 
-    def stop(self) -> None:
-        """Ask the process to end, then end whatever is left of its process group. Safe to call twice."""
+    def wait_ready(self) -> None:
+        """Return once `check_ready` is true."""
+        while not self.check_ready():
+            time.sleep(POLL_SECONDS)
+
+    def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Ask the process to end; kill its group after `stop_timeout`, or as soon as ``hurry()`` is true.
+
+        Whatever is left of the group is killed in any case. Safe to call twice.
+        """
         if self.popen is None:
             return
         if self.popen.poll() is None:
             self.popen.send_signal(self.spec.stop_signal)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(self.spec.stop_timeout)
+            deadline = time.monotonic() + self.spec.stop_timeout
+            while self.popen.poll() is None and time.monotonic() < deadline and not hurry():
+                time.sleep(POLL_SECONDS)
         kill_group(self.popen.pid)
         self.popen.wait()
+
+    def log_since_start(self) -> str:
+        """What this start of the program has written so far."""
+        with self.spec.log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
 
     def log_tail(self) -> str:
         """The last lines of the log, headed by its path."""
@@ -113,6 +133,11 @@ class Process:
             log.seek(max(0, log.tell() - 16_384))
             lines = log.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         return "\n".join([f"The end of {self.spec.log}:", *(f"  {line}" for line in lines)])
+
+
+def describe_status(status: int) -> str:
+    """A status of `Popen.returncode` in words."""
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
 
 
 def kill_group(leader: int) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from devstack import ports
 from devstack.postgres import Postgres
@@ -28,7 +30,7 @@ def test_both_answer_to_their_urls_only_and_are_gone_afterwards(tmp_path: Path) 
         client.close()
         with pytest.raises(psycopg2.OperationalError):
             psycopg2.connect(urls["DATABASE_URL"].replace(services.postgres.password, "wrong"))
-        stranger = redis.Redis(port=services.valkey.port)
+        stranger = redis.Redis(port=services.valkey.port, retry=Retry(NoBackoff(), 0))
         with pytest.raises(redis.AuthenticationError):
             stranger.ping()
         stranger.close()
