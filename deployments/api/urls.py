@@ -1,2 +1,3 @@
 """REST routes."""
+
 urlpatterns: list = []

@@ -1,5 +1,6 @@
 """Changes of users, members, service users and tokens. Each checks the gate and leaves an audit event."""
 
+import contextlib
 import datetime as dt
 import uuid
 from typing import Any
@@ -122,22 +123,15 @@ def get_member(actor: User, project: Project, user_id: uuid.UUID | str) -> Membe
 
 
 def _membership(project: Project, user_id: uuid.UUID | str, *, service: bool) -> Membership:
-    kind = "Service user" if service else "Member"
-    try:
+    membership = None
+    with contextlib.suppress(ValueError):
         membership = (
-            (
-                Membership.objects.select_for_update(of=("self",))
-                if transaction.get_connection().in_atomic_block
-                else Membership.objects
-            )
-            .select_related("user")
+            Membership.objects.select_related("user")
             .filter(project=project, user=uuid.UUID(str(user_id)), user__is_service=service)
             .first()
         )
-    except ValueError:
-        membership = None
     if membership is None:
-        raise NotFound(kind, user_id)
+        raise NotFound("Service user" if service else "Member", user_id)
     return membership
 
 
@@ -179,6 +173,11 @@ def remove_member(actor: User, project: Project, user_id: uuid.UUID | str) -> No
         actor, "delete", membership, project=project, old={"email": membership.user.email, "role": membership.role}
     )
     membership.delete()
+
+
+def service_members_of(actor: User, project: Project) -> list[Membership]:
+    access.require(actor, Permission.PROJECT_VIEW, project)
+    return list(project.memberships.filter(user__is_service=True).select_related("user").order_by("user__name"))
 
 
 def service_users_of(actor: User, project: Project) -> list[User]:
@@ -237,7 +236,9 @@ def update_service_user(
     name: str | None = None,
     description: str | None = None,
     role: str | None = None,
+    **expiry: dt.datetime | None,
 ) -> User:
+    """Changes what is given; ``expiry_date`` (which may be None: never) is that of its token."""
     access.require(actor, Permission.PROJECT_ADMIN, project)
     membership = _membership(project, user_id, service=True)
     user = membership.user
@@ -253,6 +254,9 @@ def update_service_user(
         old["role"], new["role"] = membership.role, checked.value
         membership.role = checked
         membership.save(update_fields=["role"])
+    if "expiry_date" in expiry:
+        new["expiry_date"] = checked_expiry(expiry["expiry_date"])
+        user.tokens.update(expires_at=new["expiry_date"])
     if new:
         audit.record(actor, "update", user, project=project, old=old, new=new)
     return user

@@ -1,0 +1,153 @@
+"""What the endpoints share: finding objects through the gate, parsing, paging, and asynchronous views."""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db.models import Model as DjangoModel
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts import access
+from accounts.access import Permission
+from accounts.errors import Invalid, NotFound
+from accounts.models import Project, User
+from deployments.models import Deployment, DeploymentVersion
+from deployments.services import lookup
+
+MAX_PAGE = 500
+Row = TypeVar("Row", bound=DjangoModel)
+
+
+class Input(serializers.Serializer):
+    """A request body. Unknown fields are refused: a misspelt field must not be silently ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
+            allowed = ", ".join(sorted(self.fields))
+            raise serializers.ValidationError(
+                {name: [f"Unknown field; this takes: {allowed}"] for name in sorted(unknown)}
+            )
+        return super().to_internal_value(data)
+
+
+def parse(serializer: type[serializers.Serializer], request: Request, **kwargs: Any) -> dict[str, Any]:
+    """The validated body. Raises DRF's ValidationError."""
+    parsed = serializer(data=request.data, **kwargs)
+    parsed.is_valid(raise_exception=True)
+    return dict(parsed.validated_data)
+
+
+def actor_of(request: Request) -> User:
+    if not isinstance(request.user, User):
+        raise NotFound("The resource")  # IsAuthenticated has refused before
+    return request.user
+
+
+class ApiView(APIView):
+    """A view of something in a project: `project`, `deployment` and `version` come through the gate."""
+
+    permission = Permission.PROJECT_VIEW
+
+    @property
+    def actor(self) -> User:
+        return actor_of(self.request)
+
+    def project(self, permission: Permission | None = None) -> Project:
+        return access.get_project(self.actor, self.kwargs["project_name"], permission or self.permission)
+
+    def deployment(self, permission: Permission | None = None) -> Deployment:
+        project = self.project(permission)
+        return lookup.get_deployment(self.actor, project, self.kwargs["deployment_name"], permission or self.permission)
+
+    def version(self, permission: Permission | None = None) -> DeploymentVersion:
+        """The version named in the path; without one, the deployment's default version."""
+        deployment = self.deployment(permission)
+        if name := self.kwargs.get("version"):
+            return lookup.get_version(self.actor, deployment, name, permission or self.permission)
+        return lookup.get_default_version(self.actor, deployment, permission or self.permission)
+
+
+def labels_filter(queryset: QuerySet[Row], text: str | None) -> QuerySet[Row]:
+    """`labels=key:value,key2:value2`, as the public client sends it."""
+    for pair in (text or "").split(","):
+        if not pair:
+            continue
+        key, separator, value = pair.partition(":")
+        if not separator:
+            raise Invalid(labels=f"'{pair}' is not of the form key:value")
+        queryset = queryset.filter(labels__contains={key: value})
+    return queryset
+
+
+def integer(request: Request, name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+    """A whole number of the query string, within bounds."""
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return default
+    try:
+        number = int(text)
+    except ValueError:
+        raise Invalid(**{name: f"'{text}' is not a whole number"}) from None
+    if number < least or (most is not None and number > most):
+        raise Invalid(**{name: f"{number} is out of range; use {least} to {most if most is not None else 'any'}"})
+    return number
+
+
+def page(request: Request, queryset: QuerySet[Any], serializer: type[serializers.Serializer]) -> dict[str, Any]:
+    """`{"next", "previous", "results"}` with `cursor` and `limit`, as the public API pages."""
+    limit = integer(request, "limit", 50, least=1, most=MAX_PAGE)
+    offset = _offset(request.query_params.get("cursor"))
+    rows = list(queryset[offset : offset + limit + 1])
+    return {
+        "next": _link(request, offset + limit) if len(rows) > limit else None,
+        "previous": _link(request, max(0, offset - limit)) if offset else None,
+        "results": serializer(rows[:limit], many=True).data,
+    }
+
+
+def _offset(cursor: str | None) -> int:
+    if not cursor:
+        return 0
+    try:
+        return int(base64.urlsafe_b64decode(cursor.encode()).decode())
+    except (ValueError, binascii.Error):
+        raise Invalid(cursor="Use a cursor of an earlier answer's next or previous") from None
+
+
+def _link(request: Request, offset: int) -> str:
+    query = request.query_params.copy()
+    query["cursor"] = base64.urlsafe_b64encode(str(offset).encode()).decode()
+    return f"{request.build_absolute_uri(request.path)}?{query.urlencode()}"
+
+
+class AsyncApiView(ApiView):
+    """An endpoint that waits for pods: its handlers are coroutines, so that a waiting call holds no thread.
+
+    The same steps as DRF's `dispatch`, the database's part of them in a thread.
+    """
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        self.args, self.kwargs = args, kwargs
+        drf_request = self.initialize_request(request, *args, **kwargs)
+        self.request, self.headers = drf_request, self.default_response_headers
+        try:
+            await sync_to_async(self.initial)(drf_request, *args, **kwargs)
+            handler = getattr(self, (request.method or "").lower(), None)
+            if handler is None or request.method not in self.allowed_methods:
+                self.http_method_not_allowed(drf_request)
+            response = await handler(drf_request, *args, **kwargs)  # type: ignore[misc]
+        except Exception as error:
+            response = await sync_to_async(self.handle_exception)(error)
+        self.response = await sync_to_async(self.finalize_response)(drf_request, response, *args, **kwargs)
+        return self.response
+
+
+def rows(serializer: type[serializers.Serializer], items: Iterable[Any]) -> Any:
+    return serializer(items, many=True).data
