@@ -1,0 +1,34 @@
+"""``python -m tests.support.provision``: bring what the tests need beside Python packages."""
+
+import shutil
+import sys
+
+from tests.support.browser import NoBrowserError, apt_install, find_or_install
+
+
+class NoRError(RuntimeError):
+    """There is no R and none could be installed."""
+
+
+def rscript() -> str:
+    """The path of Rscript, installed by apt when it is missing and we are root."""
+    program = shutil.which("Rscript")
+    if program is None and apt_install("r-base-core"):
+        program = shutil.which("Rscript")
+    if program is None:
+        raise NoRError("The tests of R packages need Rscript. Install R (Debian and Ubuntu: r-base-core).")
+    return program
+
+
+def main() -> int:
+    try:
+        print(f"browser: {find_or_install()}")
+        print(f"R: {rscript()}", flush=True)
+    except (NoBrowserError, NoRError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
