@@ -1,0 +1,363 @@
+"""The reason why: from what was observed to a code, a sentence, evidence and a next step. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kube.objects import mebibytes
+from kube.observe import Container, Ended, Observed, Pod, Room, Workload
+
+SLOW_PULL = datetime.timedelta(seconds=60)
+# A start that fails the same way twice will fail a third time.
+HOPELESS_RESTARTS = 1
+
+_IMPORT = ("ModuleNotFoundError", "ImportError", "SyntaxError", "IndentationError")
+_EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit|Interrupt|Warning))(?::\s.*|)$")
+_SIGNALS = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something waits or failed, for a person.
+
+    ``hopeless`` tells that waiting will not help: only a change of the package, the settings or the cluster does.
+    """
+
+    code: str
+    message: str
+    next: str = ""
+    evidence: str = ""
+    hopeless: bool = False
+
+
+def last_line(log: str) -> str:
+    """The line of a log that says most: the last exception of a traceback, else the last line that is not empty."""
+    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    for line in reversed(lines):
+        if _EXCEPTION.match(line):
+            return line[:500]
+    return lines[-1].strip()[:500] if lines else ""
+
+
+def explain(
+    observed: Observed,
+    now: datetime.datetime,
+    rooms: Sequence[Room] = (),
+    revision_id: str = "",
+) -> Reason | None:
+    """The most telling reason why a version's new pods are not all ready; None when nothing is wrong.
+
+    With ``revision_id`` only that revision's pods are looked at.
+    """
+    workload = observed.workload
+    if workload is not None and workload.refused:
+        return refused(workload.refused)
+    pods = [pod for pod in observed.pods if not pod.deleting and (not revision_id or pod.revision_id == revision_id)]
+    if workload is not None and workload.template:
+        newest = [pod for pod in pods if pod.template == workload.template]
+        pods = newest or pods
+    reasons = [reason for pod in pods if (reason := explain_pod(pod, now, rooms)) is not None]
+    hopeless = [reason for reason in reasons if reason.hopeless]
+    if hopeless or reasons:
+        return (hopeless or reasons)[0]
+    if workload is not None and workload.deadline_exceeded:
+        return deadline(workload)
+    return None
+
+
+def deadline(workload: Workload) -> Reason:
+    return Reason(
+        "deadline_passed",
+        f"The new instances did not become ready in time: {workload.updated} of {workload.replicas} started, "
+        f"{min(workload.ready, workload.updated)} ready.",
+        "Look at the log of the new instance. A model that loads slowly needs a longer deadline; then deploy again.",
+        hopeless=True,
+    )
+
+
+def refused(message: str) -> Reason:
+    """Why the cluster does not let pods be created: quota, or an admission check."""
+    if "exceeded quota" in message or "failed quota" in message:
+        found = re.search(r"requested: (.*?), used: (.*?), limited: (.*)$", message)
+        sentence = "The project's quota in the cluster is used up."
+        if found:
+            sentence = (
+                f"The project's quota does not allow another instance: it asks for {found[1]}, "
+                f"{found[2]} of {found[3]} are used."
+            )
+        return Reason(
+            "quota_exceeded",
+            sentence,
+            "Stop another deployment of the project, choose a smaller instance type, or ask for more quota.",
+            message,
+        )
+    return Reason(
+        "admission_refused",
+        f"The cluster refuses to create instances: {message}",
+        "Show this sentence to the platform team: a rule of the cluster forbids the pod.",
+        message,
+    )
+
+
+def explain_pod(pod: Pod, now: datetime.datetime, rooms: Sequence[Room] = ()) -> Reason | None:
+    """Why one pod is not ready; None when it is, or is simply on its way."""
+    if pod.ready:
+        return None
+    if pod.reason == "Evicted":
+        return Reason(
+            "evicted",
+            f"Instance {pod.name} was evicted from its node: {pod.message or 'the node ran short of resources'}",
+            "A new instance is started elsewhere. If it happens again, choose a larger instance type.",
+            pod.message,
+        )
+    if pod.reason in ("NodeLost", "NodeShutdown") or "node lost" in pod.message.lower():
+        return Reason(
+            "node_lost",
+            f"The node {pod.node} of instance {pod.name} is not answering.",
+            "A new instance is started on another node as soon as the cluster gives this one up.",
+            pod.message,
+        )
+    if not pod.node:
+        return _unscheduled(pod, rooms)
+    for container in pod.containers:
+        reason = _container(pod, container, now)
+        if reason is not None:
+            return reason
+    return _volume(pod) or _pulling(pod, now) or _unready(pod)
+
+
+def _unscheduled(pod: Pod, rooms: Sequence[Room]) -> Reason | None:
+    message = pod.unschedulable
+    if not message:
+        return None
+    available, _, rest = message.partition(" nodes are available: ")
+    causes = rest.split(". ")[0].rstrip(".") if rest else message
+    lacking = re.findall(r"Insufficient ([\w./-]+)", causes)
+    count = available if rest else "0"
+    if lacking:
+        wants = dict(pod.requests)
+        parts = [_lacking(resource, wants.get(resource, 0), rooms) for resource in lacking if resource != "pods"]
+        if "pods" in lacking:
+            parts.append("a node holds no more pods")
+        return Reason(
+            "does_not_fit",
+            f"{count} nodes have room for the instance: " + "; ".join(parts) + ".",
+            "Choose a smaller instance type, stop another deployment, or wait until one ends.",
+            message,
+        )
+    if "untolerated taint" in causes:
+        return Reason(
+            "taint_mismatch",
+            f"{count} nodes accept the instance: {causes}.",
+            "The free nodes are reserved. Choose another instance type, or ask the platform team to let it run there.",
+            message,
+        )
+    if "affinity" in causes or "selector" in causes:
+        return Reason(
+            "selector_mismatch",
+            f"{count} nodes match the labels that the instance type asks for: {causes}.",
+            "Choose another instance type, or ask the platform team to label a node.",
+            message,
+        )
+    return Reason("unschedulable", f"No node takes the instance: {causes}.", "Ask the platform team.", message)
+
+
+def _lacking(resource: str, wanted: float, rooms: Sequence[Room]) -> str:
+    def show(value: float) -> str:
+        if resource in ("memory", "ephemeral-storage"):
+            return mebibytes(value)
+        return f"{value:.3g} {'CPU cores' if resource == 'cpu' else resource}"
+
+    sentence = f"it asks for {show(wanted)}" if wanted else f"there is not enough {resource}"
+    if rooms:
+        best = max(rooms, key=lambda room: room.free.get(resource, 0))
+        largest = max((room.allocatable.get(resource, 0) for room in rooms), default=0)
+        if wanted > largest:
+            return f"{sentence}, the largest node has {show(largest)} in all"
+        return f"{sentence}, the largest free slice is {show(max(best.free.get(resource, 0), 0))} on {best.node}"
+    return sentence
+
+
+def _container(pod: Pod, container: Container, now: datetime.datetime) -> Reason | None:
+    match container.waiting:
+        case "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull":
+            return _image(pod, container)
+        case "CreateContainerConfigError" | "CreateContainerError":
+            return Reason(
+                "config_missing",
+                f"The instance cannot be configured: {container.waiting_message}.",
+                "Check the environment variables and the image's user, then deploy again.",
+                container.waiting_message,
+                hopeless="not found" in container.waiting_message or "runAsNonRoot" in container.waiting_message,
+            )
+        case "RunContainerError":
+            return Reason(
+                "start_failed",
+                f"The command of the instance cannot be run: {_short(container.waiting_message)}",
+                "Check the command, or rebuild the environment.",
+                container.waiting_message,
+                hopeless=container.restarts >= HOPELESS_RESTARTS,
+            )
+    failure = container.failure
+    if failure is None or (container.ended is None and container.last is None):
+        return None
+    running_again = container.running_since is not None and container.started
+    if running_again:
+        return None
+    return _died(pod, container, failure)
+
+
+def _died(pod: Pod, container: Container, end: Ended) -> Reason:
+    hopeless = container.restarts >= HOPELESS_RESTARTS
+    line = last_line(end.message)
+    if end.reason == "OOMKilled":
+        limit = mebibytes(container.memory_limit) if container.memory_limit else "its limit"
+        return Reason(
+            "out_of_memory",
+            f"The instance used more memory than its limit of {limit} and was killed"
+            + (f", {container.restarts} times restarted." if container.restarts else "."),
+            "Choose an instance type with more memory, or load less at start.",
+            end.message,
+            hopeless=hopeless,
+        )
+    probe = _probe_failure(pod)
+    if end.exit_code in (137, 143) and probe:
+        return Reason(
+            "probe_failing",
+            f"The instance was restarted because its health check failed: {probe}.",
+            "The model answers too slowly or hangs. Look at the log; give it more processes or CPU.",
+            probe,
+        )
+    if container.init:
+        return Reason(
+            "package_failed",
+            f"The package could not be put in place: {line or _exit(end)}",
+            "If the platform was restarting, this passes by itself. Otherwise upload the package again.",
+            end.message,
+            hopeless=False,
+        )
+    match = _EXCEPTION.match(line)
+    if match and match[1] in _IMPORT:
+        missing = re.search(r"No module named '([\w.]+)'", line)
+        return Reason(
+            "import_error",
+            f"The package fails when it is imported: {line}",
+            f"Add the package that provides '{missing[1]}' to requirements.txt and upload again."
+            if missing
+            else "Correct the import and upload a new revision.",
+            end.message,
+            hopeless=hopeless,
+        )
+    if match:
+        return Reason(
+            "start_failed",
+            f"The package fails when it starts: {line}",
+            "Correct the code that runs at import or in __init__, and upload a new revision.",
+            end.message,
+            hopeless=hopeless,
+        )
+    times = f" and was restarted {container.restarts} times" if container.restarts else ""
+    return Reason(
+        "crash_loop",
+        f"The instance ended with {_exit(end)}{times}." + (f" Its last words: {line}" if line else ""),
+        "Look at the log of the instance, correct the code and upload a new revision.",
+        end.message,
+        hopeless=hopeless,
+    )
+
+
+def _exit(end: Ended) -> str:
+    signal = _SIGNALS.get(end.exit_code)
+    return f"exit code {end.exit_code}" + (f" ({signal})" if signal else "")
+
+
+def _image(pod: Pod, container: Container) -> Reason:
+    failed = [event for event in pod.events if event.reason in ("Failed", "InspectFailed", "ErrImageNeverPull")]
+    pulls = [event.message for event in failed if "pull" in event.message.lower() and "Error: " not in event.message]
+    text = container.waiting_message if container.waiting != "ImagePullBackOff" else ""
+    text = text or (pulls[-1] if pulls else container.waiting_message)
+    lower = text.lower()
+    image = re.search(r'image "([^"]+)"', text)
+    name = f"'{image[1]}' " if image else ""
+    if any(word in lower for word in ("unauthorized", "denied", "forbidden", "authentication")):
+        return Reason(
+            "image_refused",
+            f"The registry refuses to give out the image {name}".rstrip() + ".",
+            "Check the spelling; for a private registry ask the platform team for pull credentials.",
+            text,
+            hopeless=True,
+        )
+    return Reason(
+        "image_unknown",
+        f"The image {name}cannot be pulled: {_short(text)}",
+        "Check the image's name and tag, and that the cluster reaches its registry.",
+        text,
+        hopeless=container.waiting in ("InvalidImageName", "ErrImageNeverPull", "ImagePullBackOff"),
+    )
+
+
+def _volume(pod: Pod) -> Reason | None:
+    for event in reversed(pod.events):
+        if event.reason in ("FailedMount", "FailedAttachVolume"):
+            return Reason(
+                "volume_failed",
+                f"A volume of the instance cannot be mounted: {_short(event.message)}",
+                "It is tried again by itself. If it stays, show this sentence to the platform team.",
+                event.message,
+            )
+    return None
+
+
+def _pulling(pod: Pod, now: datetime.datetime) -> Reason | None:
+    for event in reversed(pod.events):
+        if event.reason in ("Pulled", "Created", "Started"):
+            return None
+        if event.reason == "Pulling" and event.last and now - event.last > SLOW_PULL:
+            seconds = int((now - event.last).total_seconds())
+            return Reason(
+                "image_pull_slow",
+                f"The node {pod.node} has been pulling the image for {seconds} seconds.",
+                "Large images take minutes the first time on a node. Nothing to do.",
+                event.message,
+            )
+    return None
+
+
+def _probe_failure(pod: Pod) -> str:
+    for event in reversed(pod.events):
+        if event.reason == "Unhealthy":
+            return _short(event.message)
+    return ""
+
+
+def _unready(pod: Pod) -> Reason | None:
+    """Running, but its probe fails; while it starts that is simply not ready yet."""
+    serving = pod.serving
+    if serving is None or serving.running_since is None or not serving.started:
+        return None
+    probe = _probe_failure(pod)
+    if not probe:
+        return None
+    return Reason(
+        "probe_failing",
+        f"Instance {pod.name} runs but is not ready: {probe}.",
+        "Look at its log: the model answers its health check too slowly or with an error.",
+        probe,
+    )
+
+
+def _short(text: str, limit: int = 300) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def unreachable(error: str) -> Reason:
+    return Reason(
+        "cluster_unreachable",
+        "The cluster's API cannot be reached. What runs keeps running; changes wait.",
+        "Nothing to do if the cluster restarts. Otherwise the platform team checks the connection.",
+        error,
+    )
