@@ -1,0 +1,66 @@
+"""What all routes share: the service behind them, and how a request's body and context are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from .errors import InvalidInput, RequestError
+from .handlers import Handler
+from .metrics import READY, ProcessMetrics, SharedMetrics
+from .settings import Settings
+from .worker import Worker
+
+JSON = "application/json"
+
+
+class Service:
+    """What the routes share: the handler, the worker that calls it, settings and numbers."""
+
+    def __init__(
+        self, settings: Settings, handler: Handler, worker: Worker, shared: SharedMetrics, metrics: ProcessMetrics
+    ) -> None:
+        self.settings = settings
+        self.handler = handler
+        self.worker = worker
+        self.shared = shared
+        self.metrics = metrics
+
+    def is_ready(self) -> bool:
+        """Every process has loaded its code and none is being stopped."""
+        return all(state == READY for state in self.shared.states()) and self.handler.check()
+
+    def refuse_unloaded(self) -> None:
+        """Raises `RequestError` (503) until user code is loaded. While draining, requests are still answered."""
+        if self.metrics.state < READY:
+            raise RequestError(503, "NotReady", "The model is still being loaded; try again when it is ready.")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, up to `limit` bytes. Raises `RequestError` (413) as soon as it is larger."""
+    too_large = RequestError(
+        413, "BodyTooLarge", f"The body is larger than {limit} bytes, the limit of this deployment."
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise InvalidInput("The client went away before the body was complete.", 400) from None
+    return b"".join(chunks)
+
+
+def request_context(request: Request) -> dict[str, Any]:
+    """The `context` of ``Deployment.request``, with the keys of UbiOps."""
+    return {
+        "id": request.scope["request_id"],
+        "request_mode": request.headers.get("x-pilothouse-request-mode", "express"),
+        "user_id": request.headers.get("x-pilothouse-user-id", ""),
+    }
