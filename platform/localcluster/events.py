@@ -72,7 +72,7 @@ class Recorder:
 
     def _put(self, *entry: Any) -> None:
         try:
-            self._queue.put_nowait(entry)  # type: ignore[arg-type]
+            self._queue.put_nowait(entry)
         except asyncio.QueueFull:
             log.warning("event %s is dropped: %d are waiting to be written", entry[3], _QUEUE)
 

@@ -70,7 +70,7 @@ def _split(text: str | int | float) -> tuple[Decimal, str]:
     return number.scaleb(int(suffix[1:])), suffix
 
 
-def _format(value: Decimal, suffix_of) -> str:  # type: ignore[no-untyped-def]
+def _format(value: Decimal, suffix_of) -> str:
     if value == 0:
         return "0"
     # Finer than nano is rounded away from zero, as the reference implementation does.

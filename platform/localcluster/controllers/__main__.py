@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import ssl
-from contextlib import suppress
 from typing import Any
 
 from localcluster.client import Client, run_forever
@@ -58,8 +57,7 @@ def main() -> None:
     parser.add_argument("--kubeconfig", required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(run_until_signalled(run(arguments.kubeconfig)))
+    asyncio.run(run_until_signalled(run(arguments.kubeconfig)))
 
 
 if __name__ == "__main__":

@@ -321,7 +321,7 @@ def _ports_of(piece: Object) -> Ports:
     )
 
 
-async def _ignoring_absence(request) -> None:  # type: ignore[no-untyped-def]
+async def _ignoring_absence(request) -> None:
     try:
         await request
     except ApiError as error:

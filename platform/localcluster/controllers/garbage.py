@@ -40,7 +40,7 @@ class GarbageCollector:
             if resource is not EVENTS:
                 context.watcher(resource).add_handler(self._handler(resource))
 
-    def _handler(self, resource: Resource):  # type: ignore[no-untyped-def]
+    def _handler(self, resource: Resource):
         def on_change(change: str, obj: Object, old: Object | None) -> None:
             metadata = obj["metadata"]
             node = Node(resource, metadata.get("namespace") or "", metadata["name"], metadata["uid"])

@@ -1,0 +1,1 @@
+"""The scheduler: gives each pod a node, or says why none fits."""
