@@ -40,8 +40,8 @@ def run(folder: Path, port: int, *, seed: bool, terminal: Terminal | None = None
     def publish(pids: dict[str, int]) -> None:
         state.write_dev_json(
             url=stack.url,
-            admin={"email": ADMIN_EMAIL, "password": state.secret("admin_password")},
-            api_token=state.secret("admin_token"),
+            admin={"email": ADMIN_EMAIL, "password": stack.admin_password},
+            api_token=stack.admin_token,
             kubeconfig=str(stack.kubeconfig),
             pids={"supervisor": os.getpid(), **pids},
         )

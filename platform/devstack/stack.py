@@ -62,6 +62,8 @@ class Stack:
         self.kubeconfig = (
             self._state.path / "kubeconfig" if self.has_cluster else Path(self._outer["KUBECONFIG"]).resolve()
         )
+        self.admin_password = self._state.secret("admin_password")
+        self.admin_token = self._state.secret("admin_token", prefix="ph_")
         self.environment = self._platform_environment()
 
     def servers(self) -> list[Spec]:
@@ -159,8 +161,8 @@ class Stack:
             **{name: value for name, value in self._outer.items() if name != "PORT"},
             "PILOTHOUSE_STATE_DIR": str(state.path),
             "PILOTHOUSE_ADMIN_EMAIL": ADMIN_EMAIL,
-            "PILOTHOUSE_ADMIN_PASSWORD": state.secret("admin_password"),
-            "PILOTHOUSE_ADMIN_TOKEN": state.secret("admin_token"),
+            "PILOTHOUSE_ADMIN_PASSWORD": self.admin_password,
+            "PILOTHOUSE_ADMIN_TOKEN": self.admin_token,
             "DJANGO_SETTINGS_MODULE": "pilothouse.settings",
             "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
             "PYTHONUNBUFFERED": "1",

@@ -82,12 +82,12 @@ class StateFolder:
             os.close(self._lock)
             self._lock = None
 
-    def secret(self, name: str) -> str:
+    def secret(self, name: str, prefix: str = "") -> str:
         """A secret with this name, made at the first call and the same ever after."""
         path = self.path / "secrets.json"
         known = read_json(path)
         if name not in known:
-            known[name] = secrets.token_urlsafe(32)
+            known[name] = prefix + secrets.token_urlsafe(32)
             write_private(path, known)
         return str(known[name])
 
