@@ -191,6 +191,8 @@ PILOTHOUSE_RUNTIME_IMAGES = {
     "r4.2": "rocker/r-ver:4.2",
     **json.loads(env.text("PILOTHOUSE_RUNTIME_IMAGES", "{}")),
 }
+# The user and group that pods run as; on a shared claim, the one that may write environments.
+PILOTHOUSE_RUN_AS_USER = env.number("PILOTHOUSE_RUN_AS_USER", 1000, at_least=1)
 PILOTHOUSE_ROLLOUT_DEADLINE_SECONDS = env.number("PILOTHOUSE_ROLLOUT_DEADLINE_SECONDS", 600, at_least=10)
 PILOTHOUSE_BUILD_DEADLINE_SECONDS = env.number("PILOTHOUSE_BUILD_DEADLINE_SECONDS", 1800, at_least=30)
 PILOTHOUSE_REQUEST_RETENTION_SECONDS = env.number("PILOTHOUSE_REQUEST_RETENTION_SECONDS", 7 * 86400)
