@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,25 +98,24 @@ class Postgres:
         if (self.data / "PG_VERSION").exists():
             return False
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self.identity not in {"same", "userns"}:
+        if self.identity.isdigit():
             _check_traversable(self.data)
             os.chown(self.data, int(self.identity), int(self.identity))
-        # The password goes through standard input, where no list of processes shows it.
-        command = [
-            sys.executable, "-I", "-S", str(LAUNCHER), "--identity", self.identity, "--",
-            str(program_folder() / "initdb"), "--pgdata", str(self.data), "--username", USER,
-            "--pwfile", "/dev/stdin", "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8",
-        ]  # fmt: skip
-        if not self.durable:
-            command.append("--no-sync")
-        done = subprocess.run(
-            command,
-            input=self.password + "\n",
-            text=True,
-            capture_output=True,
-            check=False,
-            cwd=self.data.parent,
-        )
+        with tempfile.NamedTemporaryFile("w") as password:  # mode 0600, and no list of processes shows it
+            password.write(self.password + "\n")
+            password.flush()
+            if self.identity.isdigit():
+                os.chown(password.name, int(self.identity), int(self.identity))
+            command = [
+                sys.executable, "-I", "-S", str(LAUNCHER), "--identity", self.identity, "--",
+                str(program_folder() / "initdb"), "--pgdata", str(self.data), "--username", USER,
+                "--pwfile", password.name, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8",
+            ]  # fmt: skip
+            if not self.durable:
+                command.append("--no-sync")
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, text=True, capture_output=True, check=False, cwd=self.data.parent
+            )
         if done.returncode != 0:
             raise StartError(f"initdb failed for {self.data}:\n{done.stdout}{done.stderr}")
         return True

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import psycopg2
@@ -11,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from devstack import ports
-from devstack.postgres import Postgres
+from devstack.postgres import NOBODY, Postgres
 from devstack.process import StartError
 from devstack.services import Services
 from devstack.valkey import Valkey
@@ -96,3 +97,29 @@ def test_a_missing_program_names_the_setting(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PILOTHOUSE_VALKEY_SERVER", str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="PILOTHOUSE_VALKEY_SERVER"):
         Valkey(tmp_path / "valkey", 1, "secret", tmp_path / "valkey.log").start()
+
+
+# Root has two ways of not being root; an ordinary user needs none.
+IDENTITIES = ["userns", str(NOBODY)] if os.geteuid() == 0 else ["same"]
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_postgres_runs_as_somebody_else_than_root(identity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devstack.postgres.choose_identity", lambda data: identity)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        postgres = Postgres(Path(folder) / "pg", ports.free_port(), "secret", Path(folder) / "log", durable=False)
+        process = postgres.start()
+        try:
+            seen = Path(f"/proc/{process.pid}/status").read_text().split("Uid:")[1].split()[0]
+        finally:
+            process.stop()
+    assert seen == (identity if identity.isdigit() else str(os.geteuid()))
+
+
+def test_a_folder_closed_to_the_other_user_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devstack.postgres.choose_identity", lambda data: str(os.getuid() or NOBODY))
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(PermissionError, match="Choose a data folder that all users may enter"):
+        Postgres(closed / "pg", ports.free_port(), "secret", tmp_path / "log").start()
