@@ -172,6 +172,8 @@ class Revision(models.Model):
     # [{"path": str, "size": int, "crc": int}] of a package: what a diff between revisions compares first.
     manifest = models.JSONField(default=list, blank=True)
     requirements = models.TextField(blank=True)
+    # Declared in the package's ubiops.yaml; variables of the version, deployment and project override them.
+    environment_variables = models.JSONField(default=dict, blank=True)
     has_request_method = models.BooleanField(default=True)
     has_requests_method = models.BooleanField(default=False)
     model_version = models.ForeignKey(ModelVersion, models.RESTRICT, null=True, blank=True, related_name="revisions")

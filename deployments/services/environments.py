@@ -1,0 +1,123 @@
+"""Which build a revision runs in: the content hash of a runtime, requirements and the model server.
+
+Source of the hash and of normalisation: `serving.environment`.
+"""
+
+from django.db.models import F, Q
+
+from accounts.errors import Invalid
+from accounts.models import Project
+from deployments.models import DeploymentVersion, Environment, EnvironmentBuild, EnvironmentTag, Framework, Revision
+from deployments.services.bootstrap import IMAGE_RUNTIME
+from serving.environment import (
+    RequirementsError,
+    environment_hash,
+    normalise,
+    normalise_requirements,
+    platform_tag,
+    serving_archive,
+)
+
+# What serving a registry model without code needs on top of the model's own requirements.
+FRAMEWORK_REQUIREMENTS: dict[str, tuple[str, ...]] = {
+    Framework.SKLEARN_JOBLIB: ("scikit-learn", "joblib", "numpy"),
+    Framework.SKLEARN_SKOPS: ("scikit-learn", "skops", "numpy"),
+    Framework.ONNX: ("onnxruntime", "numpy"),
+}
+_DEPTH = 10
+
+
+def resolve(project: Project, text: object, tag: object = "") -> tuple[Environment, str]:
+    """The environment of that name (``name`` or ``name:tag``): the project's own first, then a base one.
+
+    Raises Invalid naming the field ``environment`` or ``environment_tag`` and what there is to choose from.
+    """
+    name, _, inline_tag = str(text or "").partition(":")
+    wanted = str(tag or "") or inline_tag
+    candidates = Environment.objects.filter(name=name)
+    environment = candidates.filter(project=project).first() or candidates.filter(project=None).first()
+    if environment is None:
+        known = Environment.objects.filter(Q(project=project) | Q(project=None), deprecated=False)
+        names = ", ".join(sorted(set(known.values_list("name", flat=True))))
+        raise Invalid(environment=f"Unknown environment '{name}'; choose one of {names}")
+    if wanted and not EnvironmentTag.objects.filter(environment=environment, name=wanted).exists():
+        names = ", ".join(environment.tags.values_list("name", flat=True)) or "none"
+        raise Invalid(environment_tag=f"Environment '{name}' has no tag '{wanted}'; its tags: {names}")
+    return environment, wanted
+
+
+def checked_requirements(text: str, field: str = "requirements") -> str:
+    """requirements.txt as given, if a build can use it. Raises Invalid with the line at fault."""
+    try:
+        normalise_requirements(text)
+    except RequirementsError as error:
+        raise Invalid(**{field: str(error)}) from None
+    return text
+
+
+def with_framework(requirements: str, framework: str) -> str:
+    """A model's requirements and what its framework's adapter needs, the model's own pins first."""
+    named = {_package(line) for line in normalise_requirements(requirements).splitlines()}
+    missing = [name for name in FRAMEWORK_REQUIREMENTS[framework] if name not in named]
+    return "\n".join([requirements.strip(), *missing]).strip() + "\n"
+
+
+def _package(line: str) -> str:
+    end = next((i for i, character in enumerate(line) if not (character.isalnum() or character == "-")), len(line))
+    return line[:end].lower()
+
+
+def requirements_of(environment: Environment, revision: Revision) -> str:
+    """All requirements a revision has in an environment: of the chain of bases, outermost last, then its own."""
+    parts = [revision.requirements]
+    layer: Environment | None = environment
+    for _ in range(_DEPTH):
+        if layer is None:
+            break
+        parts.append(layer.requirements)
+        layer = layer.base
+    return "\n".join(part.strip() for part in reversed(parts) if part.strip())
+
+
+def build_for(version: DeploymentVersion, revision: Revision) -> EnvironmentBuild | None:
+    """The build a revision needs in the version's environment, found by content hash or made; None for an image.
+
+    A build that failed is queued again: the reason may have been an index that was down. Raises Invalid if the
+    requirements cannot be used.
+    """
+    environment = version.environment
+    if revision.kind == Revision.Kind.IMAGE:
+        return None
+    if environment.runtime == IMAGE_RUNTIME:
+        raise Invalid(
+            environment=f"Environment '{environment.name}' runs container images; "
+            "choose a Python or R environment for a package or a model"
+        )
+    try:
+        requirements = normalise(environment.runtime, requirements_of(environment, revision))
+    except RequirementsError as error:
+        raise Invalid(requirements=str(error)) from None
+    project = version.deployment.project
+    build, created = EnvironmentBuild.objects.get_or_create(
+        hash=environment_hash(environment.runtime, requirements, serving_archive()[1], platform_tag()),
+        defaults={"runtime": environment.runtime, "requirements": requirements, "project": project},
+    )
+    if not created:
+        retry(build, project)
+    return build
+
+
+def retry(build: EnvironmentBuild, project: Project) -> bool:
+    """Queues a failed build again in the project's namespace; whether it did."""
+    return bool(
+        EnvironmentBuild.objects.filter(pk=build.pk, state=EnvironmentBuild.State.FAILED).update(
+            state=EnvironmentBuild.State.QUEUED,
+            attempt=F("attempt") + 1,
+            project=project,
+            reason_code="",
+            error_message="",
+            started_at=None,
+            finished_at=None,
+            deadline_at=None,
+        )
+    )
