@@ -12,7 +12,7 @@ import unicodedata
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import IO, BinaryIO, Iterator
 
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _CHUNK = 1 << 20
@@ -48,7 +48,7 @@ class Member:
     info: zipfile.ZipInfo
 
 
-def open_zip(file: str | Path | BinaryIO) -> zipfile.ZipFile:
+def open_zip(file: str | Path | IO[bytes]) -> zipfile.ZipFile:
     """Open an archive for reading. Raises `ArchiveError` when it is none."""
     try:
         return zipfile.ZipFile(file)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from typing import Any
 
+# FallbackToLogsOnError keeps the last 2048 bytes of the log: a longer traceback is told twice, short last.
+_TERMINATION_BYTES = 1500
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -70,3 +73,14 @@ def from_user(error: BaseException) -> RequestError:
     public = getattr(error, "public_error_message", None)
     message = str(public) if public else str(error) or type(error).__name__
     return UserCodeFailed(type(error).__name__, message, user_traceback(error))
+
+
+def explain(error: StartFailed) -> None:
+    """The traceback, then one sentence as the last line: what a termination message ends with."""
+    trace = error.trace.rstrip()
+    if len(trace) > _TERMINATION_BYTES:
+        print(trace, file=sys.stderr)
+        trace = "...\n" + trace[-_TERMINATION_BYTES:].partition("\n")[2]
+    if trace:
+        print(trace, file=sys.stderr)
+    print(error, file=sys.stderr, flush=True)

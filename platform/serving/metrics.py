@@ -97,7 +97,7 @@ class SharedMetrics:
 class ProcessMetrics:
     """The numbers of one process. Written from its event loop only."""
 
-    def __init__(self, values: memoryview) -> None:
+    def __init__(self, values: memoryview[float]) -> None:
         self._values = values
 
     @property

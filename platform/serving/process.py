@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from .app import make_app
-from .errors import StartFailed
+from .errors import StartFailed, explain
 from .handlers import Handler
 from .loading import make_handler
 from .metrics import DRAINING, ProcessMetrics, SharedMetrics
@@ -21,9 +21,6 @@ from .observe import log
 from .service import Service
 from .settings import Settings
 from .worker import Worker
-
-# FallbackToLogsOnError keeps the last 2048 bytes of the log: a longer traceback is told twice, short last.
-_TERMINATION_BYTES = 1500
 
 
 def serve(settings: Settings, listener: socket.socket, shared: SharedMetrics, process_id: int) -> int:
@@ -49,17 +46,6 @@ def serve(settings: Settings, listener: socket.socket, shared: SharedMetrics, pr
         _leave(1, handler)
     _leave(http.exit_code, handler)
     return http.exit_code
-
-
-def explain(error: StartFailed) -> None:
-    """The traceback, then one sentence as the last line: what a termination message ends with."""
-    trace = error.trace.rstrip()
-    if len(trace) > _TERMINATION_BYTES:
-        print(trace, file=sys.stderr)
-        trace = "...\n" + trace[-_TERMINATION_BYTES:].partition("\n")[2]
-    if trace:
-        print(trace, file=sys.stderr)
-    print(error, file=sys.stderr, flush=True)
 
 
 def _leave(code: int, handler: Handler) -> None:

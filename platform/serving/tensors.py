@@ -90,9 +90,9 @@ def _fits(value: Any, datatype: str) -> bool:
     return isinstance(value, (int, float)) or value is None
 
 
-def _flat(values: list[Any]) -> Iterator[Any]:
+def _flat(values: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
     for value in values:
-        if isinstance(value, list):
+        if isinstance(value, (list, tuple)):
             yield from _flat(value)
         else:
             yield value
