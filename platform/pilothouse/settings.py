@@ -160,6 +160,14 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "DataTypeEnum": "deployments.models.DataType",
+        "BuildStateEnum": "deployments.models.EnvironmentBuild.State",
+        "RolloutStateEnum": "deployments.models.Rollout.State",
+        "RequestStatusEnum": "deployments.models.Request.Status",
+        "InstanceStatusEnum": "deployments.models.Instance.Status",
+        "RoleEnum": "accounts.models.Role",
+    },
 }
 
 CELERY_BROKER_URL = REDIS_URL

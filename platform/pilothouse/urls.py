@@ -3,8 +3,12 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from deployments.api import docs
+
 urlpatterns = [
     path("api/v1/", include("deployments.api.urls")),
+    path("api/schema", docs.schema_json, name="api-schema"),
+    path("api/docs", docs.docs, name="api-docs"),
     path("admin/", admin.site.urls),
     path("", include("deployments.views.urls")),
 ]

@@ -72,13 +72,22 @@ class ProjectOutput(serializers.ModelSerializer):
         ]
 
 
+class QuotaOutput(serializers.Serializer):
+    used = serializers.FloatField()
+    quota = serializers.FloatField(allow_null=True)
+
+
 class ResourceUsageOutput(serializers.Serializer):
     deployments = serializers.IntegerField()
     deployment_versions = serializers.IntegerField()
-    pipelines = serializers.IntegerField(default=0)
-    pipeline_versions = serializers.IntegerField(default=0)
-    buckets = serializers.IntegerField(default=0)
+    pipelines = serializers.IntegerField()
+    pipeline_versions = serializers.IntegerField()
+    buckets = serializers.IntegerField()
     environments = serializers.IntegerField()
+    models = serializers.IntegerField()
+    cpu = QuotaOutput(help_text="cores")
+    memory = QuotaOutput(help_text="MiB")
+    accelerators = QuotaOutput(help_text="devices")
 
 
 class MemberInput(Input):

@@ -7,7 +7,7 @@ from rest_framework import serializers
 from deployments.api.base import Input
 from deployments.api.serializers.common import Field, Labels, reason_of
 from deployments.api.status import version_status
-from deployments.models import Deployment, DeploymentVersion, Revision, Rollout
+from deployments.models import Deployment, DeploymentVersion, EnvironmentBuild, Revision, Rollout
 
 
 class DeploymentInput(Input):
@@ -269,3 +269,57 @@ class RolloutOutput(serializers.ModelSerializer):
 
     def get_reason(self, row: Rollout) -> dict[str, str] | None:
         return reason_of(row)
+
+
+class RevisionInput(Input):
+    """Exactly one of `file`, `source_deployment`, `model` and `image`."""
+
+    file = serializers.FileField(required=False, allow_empty_file=True)
+    source_deployment = serializers.CharField(required=False)
+    source_version = serializers.CharField(required=False)
+    model = serializers.CharField(required=False)
+    model_version = serializers.IntegerField(required=False)
+    image = serializers.CharField(required=False)
+
+
+class BuildOutput(serializers.ModelSerializer):
+    class Meta:
+        model = EnvironmentBuild
+        fields = [
+            "id",
+            "hash",
+            "runtime",
+            "requirements",
+            "state",
+            "attempt",
+            "reason_code",
+            "error_message",
+            "log",
+            "created_at",
+            "started_at",
+            "finished_at",
+        ]
+
+
+class SettingChangeOutput(serializers.Serializer):
+    name = serializers.CharField()
+    old = serializers.CharField()
+    new = serializers.CharField()
+
+
+class FileChangeOutput(serializers.Serializer):
+    path = serializers.CharField()
+    status = serializers.CharField(help_text="added, removed or changed")
+    old_size = serializers.IntegerField(allow_null=True)
+    new_size = serializers.IntegerField(allow_null=True)
+    diff = serializers.CharField(help_text="unified diff of a text file")
+    note = serializers.CharField()
+
+
+class DiffOutput(serializers.Serializer):
+    """What differs from the old revision to the new one."""
+
+    old = serializers.UUIDField()
+    new = serializers.UUIDField()
+    settings = SettingChangeOutput(many=True)
+    files = FileChangeOutput(many=True)

@@ -7,10 +7,9 @@ from rest_framework import serializers
 from deployments.api.base import Input
 from deployments.api.serializers.common import Labels
 from deployments.models import (
-    Deployment,
+    DeploymentVersion,
     Environment,
     EnvironmentTag,
-    EnvironmentVariable,
     InstanceType,
     InstanceTypeGroup,
 )
@@ -117,43 +116,35 @@ class InstanceTypeGroupOutput(serializers.ModelSerializer):
         ]
 
 
+class GroupUsageOutput(serializers.ModelSerializer):
+    deployment = serializers.CharField(source="deployment.name")
+    instance_type_group_name = serializers.CharField(source="instance_type_group.name")
+
+    class Meta:
+        model = DeploymentVersion
+        fields = ["id", "deployment", "version", "instance_type_group_id", "instance_type_group_name"]
+
+
 class VariableInput(Input):
     name = serializers.CharField(required=False)
     value = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
     secret = serializers.BooleanField(required=False)
 
 
-class VariableOutput(serializers.ModelSerializer):
+class VariableOutput(serializers.Serializer):
     """A secret's value is null: it is write-only."""
 
-    value = serializers.SerializerMethodField(method_name="shown_value")
-
-    class Meta:
-        model = EnvironmentVariable
-        fields = ["id", "name", "value", "secret"]
-
-    def shown_value(self, row: EnvironmentVariable) -> str | None:
-        return None if row.secret else row.value
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    value = serializers.CharField(allow_null=True)
+    secret = serializers.BooleanField()
 
 
 class InheritedVariableOutput(VariableOutput):
-    inheritance_type = serializers.SerializerMethodField()
-    inheritance_name = serializers.SerializerMethodField()
+    inheritance_type = serializers.CharField(allow_null=True)
+    inheritance_name = serializers.CharField(allow_null=True)
 
-    class Meta(VariableOutput.Meta):
-        fields = [*VariableOutput.Meta.fields, "inheritance_type", "inheritance_name"]
 
-    def _inherited(self, row: EnvironmentVariable) -> tuple[str | None, str | None]:
-        """Where it comes from, when not from the scope that is listed (`scope` in the context)."""
-        scope = self.context["scope"]
-        if row.version_id or (row.deployment_id and isinstance(scope, Deployment)):
-            return None, None
-        if row.deployment is not None:
-            return "deployment", row.deployment.name
-        return "project", row.project.name
-
-    def get_inheritance_type(self, row: EnvironmentVariable) -> str | None:
-        return self._inherited(row)[0]
-
-    def get_inheritance_name(self, row: EnvironmentVariable) -> str | None:
-        return self._inherited(row)[1]
+class VariableCopyInput(Input):
+    source_deployment = serializers.CharField()
+    source_version = serializers.CharField(required=False, allow_null=True)
