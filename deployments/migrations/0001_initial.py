@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             name='InstanceType',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=63, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
+                ('name', models.CharField(max_length=63, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\Z', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
                 ('display_name', models.CharField(blank=True, max_length=100)),
                 ('cpu', models.FloatField(help_text='cores')),
                 ('memory', models.PositiveIntegerField(help_text='MiB')),
@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
             name='Deployment',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=63, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
+                ('name', models.CharField(max_length=63, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\Z', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
                 ('description', models.TextField(blank=True)),
                 ('input_type', models.CharField(choices=[('structured', 'Structured'), ('plain', 'Plain')], default='structured', max_length=10)),
                 ('output_type', models.CharField(choices=[('structured', 'Structured'), ('plain', 'Plain')], default='structured', max_length=10)),
@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
             name='DeploymentVersion',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('version', models.CharField(max_length=40, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9_.-]{0,38}[a-z0-9])?$', 'Use lower-case letters, digits, hyphens, underscores and dots, at most 40, starting and ending with a letter or digit.', code='invalid_name')])),
+                ('version', models.CharField(max_length=40, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9_.-]{0,38}[a-z0-9])?\\Z', 'Use lower-case letters, digits, hyphens, underscores and dots, at most 40, starting and ending with a letter or digit.', code='invalid_name')])),
                 ('description', models.TextField(blank=True)),
                 ('labels', models.JSONField(blank=True, default=dict)),
                 ('environment_tag', models.CharField(blank=True, max_length=63)),
@@ -262,7 +262,7 @@ class Migration(migrations.Migration):
             name='Model',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=63, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
+                ('name', models.CharField(max_length=63, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\Z', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
                 ('description', models.TextField(blank=True)),
                 ('labels', models.JSONField(blank=True, default=dict)),
                 ('creation_date', models.DateTimeField(auto_now_add=True)),

@@ -14,7 +14,7 @@ from deployments.models.fields import EncryptedTextField
 from deployments.models.registry import ModelVersion
 
 version_validator = RegexValidator(
-    r"^[a-z0-9]([a-z0-9_.-]{0,38}[a-z0-9])?$",
+    r"^[a-z0-9]([a-z0-9_.-]{0,38}[a-z0-9])?\Z",
     "Use lower-case letters, digits, hyphens, underscores and dots, at most 40, "
     "starting and ending with a letter or digit.",
     code="invalid_name",

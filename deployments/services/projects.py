@@ -213,7 +213,7 @@ def _origins(check: Checker, value: Any) -> list[str]:
         return []
     for origin in value:
         parts = urlsplit(origin) if isinstance(origin, str) and len(origin) <= 300 else None
-        if parts is None or parts.scheme not in ("http", "https") or not re.match(r"^[^/?#@]+$", parts.netloc):
+        if parts is None or parts.scheme not in ("http", "https") or not re.match(r"^[^/?#@]+\Z", parts.netloc):
             check.problem("cors_origins", f"{origin!r} is no origin; give one such as https://app.example.com")
         elif parts.path or parts.query or parts.fragment:
             check.problem("cors_origins", f"{origin!r} goes on after the host; give https://host or https://host:port")

@@ -27,7 +27,7 @@ MAX_DESCRIPTION = 10_000
 MAX_FIELDS = 500
 MAX_LABELS = 100
 MAX_LABEL = 200
-_FIELD_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\- ]{0,62}$")
+_FIELD_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\- ]{0,62}\Z")
 _MISSING = "This field is required"
 
 

@@ -21,7 +21,7 @@ MAX_NAME = 200
 MAX_VALUE = 64 * 1024
 # All variables of a version become one Secret, which Kubernetes limits to 1 MiB.
 MAX_TOTAL = 900 * 1024
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _RESERVED_PREFIXES = ("PILOTHOUSE_", "KUBERNETES_")
 _RESERVED = frozenset({"PATH", "HOME", "HOSTNAME", "POD_IP", "LD_PRELOAD", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
 

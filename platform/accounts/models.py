@@ -10,7 +10,7 @@ from django.db.models.functions import Lower
 
 # Names end up in Kubernetes labels and URLs; the rule is the public UbiOps API's, within a DNS label's length.
 name_validator = RegexValidator(
-    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z",
     "Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.",
     code="invalid_name",
 )

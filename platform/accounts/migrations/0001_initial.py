@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
             name='Organization',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=63, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
+                ('name', models.CharField(max_length=63, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\Z', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
                 ('creation_date', models.DateTimeField(auto_now_add=True)),
             ],
         ),
@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
             name='Project',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=63, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
+                ('name', models.CharField(max_length=63, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\Z', 'Use lower-case letters, digits and hyphens, at most 63, starting and ending with a letter or digit.', code='invalid_name')])),
                 ('namespace', models.CharField(editable=False, max_length=63, unique=True)),
                 ('description', models.TextField(blank=True)),
                 ('labels', models.JSONField(blank=True, default=dict)),
