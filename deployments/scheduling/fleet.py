@@ -1,0 +1,143 @@
+"""The books of a set of nodes: what is free where, down to the device.
+
+Nodes with the same model, free CPU, free memory and free devices are interchangeable; `Fleet` groups them, so
+that a policy looks at a few hundred states instead of ten thousand nodes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .shapes import MILLI, NodeSpec, PlannerInputError, Shape, check_unique
+
+
+class State(NamedTuple):
+    """What is free on a node; `gpus` holds thousandths left per device, ascending."""
+
+    model: str
+    cpu_milli: int
+    memory_mib: int
+    gpus: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an instance went: index of the node in the fleet and the devices it holds."""
+
+    node: int
+    devices: tuple[int, ...]
+    shape: Shape
+
+
+class Fleet:
+    """Free resources of `nodes`, kept by `allocate` and `release`.
+
+    `order` ranks nodes that are equally good (default: as listed); it is a permutation of the node indices.
+    """
+
+    def __init__(self, nodes: Sequence[NodeSpec], order: Sequence[int] | None = None) -> None:
+        check_unique(nodes)
+        self.nodes = tuple(nodes)
+        ranks = range(len(nodes)) if order is None else order
+        self._node_at_rank = [0] * len(nodes)
+        self._rank = list(ranks)
+        if sorted(self._rank) != list(range(len(nodes))):
+            raise PlannerInputError("order", "give every node index exactly once")
+        for node, rank in enumerate(self._rank):
+            self._node_at_rank[rank] = node
+        self._cpu = [node.cpu_milli for node in nodes]
+        self._memory = [node.memory_mib for node in nodes]
+        self._gpus = [[0 if device in node.unhealthy else MILLI for device in range(node.gpus)] for node in nodes]
+        self.levels = np.zeros(MILLI + 1, np.int64)
+        """[MILLI + 1] number of devices by thousandths left; read only."""
+        for levels in self._gpus:
+            for left in levels:
+                self.levels[left] += 1
+        self._members: dict[State, list[int]] = {}
+        for node in range(len(nodes)):
+            insort(self._members.setdefault(self.state_of(node), []), self._rank[node])
+
+    def state_of(self, node: int) -> State:
+        """What is free on the node of that index."""
+        return State(self.nodes[node].model, self._cpu[node], self._memory[node], tuple(sorted(self._gpus[node])))
+
+    def states(self) -> list[State]:
+        """The distinct states some node is in."""
+        return list(self._members)
+
+    def members(self, state: State) -> list[int]:
+        """Nodes in `state`, best ranked first; empty when there is none."""
+        return [self._node_at_rank[rank] for rank in self._members.get(state, ())]
+
+    def count(self, state: State) -> int:
+        return len(self._members.get(state, ()))
+
+    def first_rank(self, state: State) -> int:
+        """Rank of the best ranked node in `state`, which must have one."""
+        return self._members[state][0]
+
+    def node_ranked(self, rank: int) -> int:
+        return self._node_at_rank[rank]
+
+    def devices(self, node: int) -> tuple[int, ...]:
+        """Thousandths left on each device of the node, by device index."""
+        return tuple(self._gpus[node])
+
+    def allocate(self, node: int, shape: Shape, takes: Sequence[int]) -> Placement:
+        """Book `shape` on `node`; `takes` are the levels (thousandths left) of the devices to use.
+
+        Raises PlannerInputError and changes nothing if that is not free.
+        """
+        levels = self._gpus[node]
+        if shape.models and self.nodes[node].model not in shape.models:
+            raise PlannerInputError("models", f"node {self.nodes[node].name} has {self.nodes[node].model}")
+        if self._cpu[node] < shape.cpu_milli or self._memory[node] < shape.memory_mib:
+            raise PlannerInputError("cpu_milli", f"node {self.nodes[node].name} has too little CPU or memory")
+        if len(takes) != shape.gpus or any(level < shape.gpu_milli for level in takes):
+            raise PlannerInputError("takes", f"{list(takes)} cannot hold {shape.describe()}")
+        devices: list[int] = []
+        for level in takes:
+            device = next((d for d, left in enumerate(levels) if left == level and d not in devices), None)
+            if device is None:
+                raise PlannerInputError("takes", f"node {self.nodes[node].name} has no device with {level} left")
+            devices.append(device)
+        self._move(node, shape, devices, -1)
+        return Placement(node, tuple(devices), shape)
+
+    def occupy(self, placement: Placement) -> None:
+        """Book a known placement, for example one read from running pods; raises if it does not fit."""
+        levels = [self._gpus[placement.node][device] for device in placement.devices]
+        if min(levels, default=MILLI) < placement.shape.gpu_milli or (
+            self._cpu[placement.node] < placement.shape.cpu_milli
+            or self._memory[placement.node] < placement.shape.memory_mib
+        ):
+            raise PlannerInputError(
+                "placement", f"node {self.nodes[placement.node].name} cannot hold {placement.shape.describe()}"
+            )
+        self._move(placement.node, placement.shape, placement.devices, -1)
+
+    def release(self, placement: Placement) -> State:
+        """Give back what `placement` holds; answers the node's new state."""
+        return self._move(placement.node, placement.shape, placement.devices, 1)
+
+    def _move(self, node: int, shape: Shape, devices: Sequence[int], sign: int) -> State:
+        old, rank = self.state_of(node), self._rank[node]
+        ranks = self._members[old]
+        del ranks[bisect_left(ranks, rank)]
+        if not ranks:
+            del self._members[old]
+        self._cpu[node] += sign * shape.cpu_milli
+        self._memory[node] += sign * shape.memory_mib
+        levels = self._gpus[node]
+        for device in devices:
+            self.levels[levels[device]] -= 1
+            levels[device] += sign * shape.gpu_milli
+            self.levels[levels[device]] += 1
+        new = self.state_of(node)
+        insort(self._members.setdefault(new, []), rank)
+        return new
