@@ -1,0 +1,352 @@
+"""One small process per container: it keeps the log and the exit code while the kubelet comes and goes.
+
+The kubelet starts one server that forks a shim per request, which costs a millisecond where a new interpreter
+costs fifty. A request is one message of the socket with four file descriptors: the configuration (JSON, in memory,
+as it may hold secrets), the container's lock file, a reply pipe and the network claim. The shim holds the
+lock for as long as it lives, so a held lock means a live container, whatever became of the kubelet.
+
+Files in the container's directory: `state.json` (pid, start time) once running, `exit.json` at the end, `log`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any
+
+from . import kernel, sandbox
+
+_CHUNK = 65536
+_LINE = 16384  # longer lines are stored in parts, as containerd does
+_POLL = 0.25  # seconds between looks at memory where no cgroup limits it
+
+
+class Log:
+    """The container's log in the CRI format: `TIME STREAM P|F TEXT`, rotated by size."""
+
+    def __init__(self, path: str, limit: int, keep: int) -> None:
+        self.path = path
+        self.limit = limit
+        self.keep = keep
+        self.rest = {"stdout": b"", "stderr": b""}
+        self._open()
+
+    def _open(self) -> None:
+        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self.size = os.fstat(self.descriptor).st_size
+
+    def feed(self, stream: str, data: bytes) -> None:
+        """Store what the container wrote; an unfinished line waits for its end."""
+        *lines, rest = (self.rest[stream] + data).split(b"\n")
+        out = []
+        stamp = self._stamp()
+        for line in lines:
+            while len(line) > _LINE:
+                out.append(b"%s %s P %s\n" % (stamp, stream.encode(), line[:_LINE]))
+                line = line[_LINE:]
+            out.append(b"%s %s F %s\n" % (stamp, stream.encode(), line))
+        while len(rest) >= _LINE:
+            out.append(b"%s %s P %s\n" % (stamp, stream.encode(), rest[:_LINE]))
+            rest = rest[_LINE:]
+        self.rest[stream] = rest
+        self._write(b"".join(out))
+
+    def finish(self) -> None:
+        for stream, rest in self.rest.items():
+            if rest:
+                self._write(b"%s %s P %s\n" % (self._stamp(), stream.encode(), rest))
+        os.close(self.descriptor)
+
+    def _stamp(self) -> bytes:
+        nanoseconds = time.time_ns()
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 1_000_000_000))
+        return b"%s.%09dZ" % (seconds.encode(), nanoseconds % 1_000_000_000)
+
+    def _write(self, data: bytes) -> None:
+        if not data:
+            return
+        if self.size and self.size + len(data) > self.limit:
+            self._rotate()
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.write(self.descriptor, view)
+                self.size += written
+                view = view[written:]
+        except OSError:
+            return  # a full disk costs log lines, not the container
+
+    def _rotate(self) -> None:
+        os.close(self.descriptor)
+        for number in range(self.keep - 1, 0, -1):
+            older = self.path if number == 1 else f"{self.path}.{number - 1}"
+            if os.path.exists(older):
+                os.replace(older, f"{self.path}.{number}")
+        self._open()
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot: with the pid it names a process for good."""
+    with open(f"/proc/{pid}/stat", "rb") as stream:
+        return int(stream.read().rpartition(b")")[2].split()[19])
+
+
+def write_json(path: str, content: Any) -> None:
+    """Write a file that is there whole or not at all."""
+    temporary = f"{path}.new"
+    with open(temporary, "w") as stream:
+        json.dump(content, stream)
+    os.replace(temporary, path)
+
+
+def run_shim(config: dict[str, Any], reply: int) -> None:
+    """Start the container, keep its log, write down how it ended."""
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    kernel.set_child_subreaper()
+    directory = config["directory"]
+    log = Log(f"{directory}/log", config["log_limit"], config["log_files"])
+    if config["isolation"] == "user":
+        sandbox.enter_user_namespace()
+    if config["isolation"] != "none":
+        kernel.unshare(kernel.CLONE_NEWPID)
+    readers = {name: os.pipe() for name in ("stdout", "stderr", "error")}
+    begun = time.time()
+    pid = os.fork()
+    if pid == 0:
+        _run_child(config, readers)
+    for _, writer in readers.values():
+        os.close(writer)
+    failure = _read_all(readers["error"][0])
+    if failure:
+        os.waitpid(pid, 0)
+        write_json(
+            f"{directory}/exit.json",
+            {
+                "exitCode": 128,
+                "startError": failure.decode("utf-8", "replace"),
+                "startedAt": 0,
+                "finishedAt": time.time(),
+            },
+        )
+        _reply(reply, {"error": failure.decode("utf-8", "replace"), "shim": os.getpid()})
+        return
+    state = {"pid": pid, "start": start_time(pid), "startedAt": begun, "shim": os.getpid()}
+    write_json(f"{directory}/state.json", state)
+    _reply(reply, state)
+    status, killed = _follow(config, pid, readers, log)
+    log.finish()
+    code = os.waitstatus_to_exitcode(status)
+    write_json(
+        f"{directory}/exit.json",
+        {
+            "exitCode": code if code >= 0 else 128 - code,
+            "signal": -code if code < 0 else 0,
+            "oom": killed or _oom_kills(config) > config.get("oom_before", 0),
+            "startedAt": begun,
+            "finishedAt": time.time(),
+        },
+    )
+
+
+def _run_child(config: dict[str, Any], pipes: dict[str, tuple[int, int]]) -> None:
+    """In the forked child; never returns."""
+    error = pipes["error"][1]
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(pipes["stdout"][1], 1)
+        os.dup2(pipes["stderr"][1], 2)
+        if error != 3:
+            os.dup2(error, 3, inheritable=False)
+            error = 3
+        os.closerange(4, 65536)
+        for number in range(1, 32):
+            if number not in (signal.SIGKILL, signal.SIGSTOP):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.umask(0o022)
+        sandbox.join_cgroups(config.get("cgroups") or [])
+        if config["isolation"] != "none":
+            sandbox.build_root(config)
+        sandbox.become(config)
+        sandbox.execute(config)
+    except BaseException as failure:
+        text = failure.strerror if isinstance(failure, OSError) and failure.strerror else repr(failure)
+        if not isinstance(failure, OSError):
+            text = "".join(traceback.format_exception(failure))[-2000:]
+        os.write(error, text.encode("utf-8", "replace"))
+    finally:
+        os._exit(127)
+
+
+def _follow(config: dict[str, Any], pid: int, pipes: dict[str, tuple[int, int]], log: Log) -> tuple[int, bool]:
+    """Copy output to the log until the main process has ended; (wait status, killed for its memory)."""
+    poller = select.poll()
+    names = {}
+    for name in ("stdout", "stderr"):
+        reader = pipes[name][0]
+        os.set_blocking(reader, False)
+        names[reader] = name
+        poller.register(reader, select.POLLIN)
+    process = os.pidfd_open(pid)
+    poller.register(process, select.POLLIN)
+    limit = config.get("memory_poll") or 0
+    killed = False
+    while True:
+        ready = poller.poll(_POLL * 1000 if limit else None)
+        for descriptor, _ in ready:
+            if descriptor in names and not _drain(descriptor, names[descriptor], log):
+                poller.unregister(descriptor)
+                del names[descriptor]
+        if any(descriptor == process for descriptor, _ in ready):
+            break
+        if limit and tree_memory(os.getpid()) > limit:
+            killed = True
+            kill_tree(os.getpid())
+    kill_tree(os.getpid())
+    _, status = os.waitpid(pid, 0)
+    for descriptor, name in names.items():
+        while _drain(descriptor, name, log) and _more(descriptor):
+            pass
+    return status, killed
+
+
+def _more(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _drain(descriptor: int, name: str, log: Log) -> bool:
+    """One read; False at the end of the stream."""
+    try:
+        data = os.read(descriptor, _CHUNK)
+    except BlockingIOError:
+        return True
+    log.feed(name, data)
+    return bool(data)
+
+
+def descendants(root: int) -> list[int]:
+    """All processes below `root`, found through /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as stream:
+                    parent = int(stream.read().rpartition(b")")[2].split()[1])
+            except (OSError, ValueError, IndexError):
+                continue
+            children.setdefault(parent, []).append(int(entry))
+    found, queue = [], [root]
+    while queue:
+        for child in children.get(queue.pop(), ()):
+            found.append(child)
+            queue.append(child)
+    return found
+
+
+def kill_tree(root: int) -> None:
+    """Kill all descendants, again until none is left (a dying process may still fork)."""
+    for _ in range(100):
+        alive = [pid for pid in descendants(root) if not _is_zombie(pid)]
+        if not alive:
+            return
+        for pid in alive:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.005)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            return stream.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):
+        return True
+
+
+def tree_memory(root: int) -> int:
+    """Resident bytes of all descendants."""
+    total = 0
+    for pid in descendants(root):
+        try:
+            with open(f"/proc/{pid}/statm", "rb") as stream:
+                total += int(stream.read().split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+    return total * os.sysconf("SC_PAGE_SIZE")
+
+
+def _oom_kills(config: dict[str, Any]) -> int:
+    path = config.get("oom_file")
+    if not path:
+        return 0
+    try:
+        with open(path) as stream:
+            for line in stream:
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+    except OSError:
+        return 0
+    return 0
+
+
+def _read_all(descriptor: int) -> bytes:
+    data = b""
+    while chunk := os.read(descriptor, 65536):
+        data += chunk
+    os.close(descriptor)
+    return data
+
+
+def _reply(descriptor: int, content: Any) -> None:
+    try:
+        os.write(descriptor, json.dumps(content).encode())
+        os.close(descriptor)
+    except OSError:
+        return  # the kubelet is gone; state.json tells the next one
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a shim for every request until the kubelet closes the socket."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        try:
+            message, descriptors, _, _ = socket.recv_fds(control, 16, 8)
+        except InterruptedError:
+            continue
+        if not message:
+            return
+        if os.fork() == 0:
+            control.close()
+            code = 1
+            try:
+                config = json.loads(_read_all(descriptors[0]))
+                run_shim(config, descriptors[2])
+                code = 0
+            except BaseException:
+                text = traceback.format_exc()[-2000:]
+                _reply(descriptors[2], {"error": f"the container could not be started: {text}"})
+            finally:
+                os._exit(code)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def main() -> None:
+    """Entry point: the last argument is the descriptor of the control socket."""
+    serve(socket.socket(fileno=int(sys.argv[-1])))
