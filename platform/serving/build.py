@@ -268,6 +268,9 @@ def uv_environment(environments: Path) -> Environ:
         name, separator = _PIP_TO_UV.get(option, ("", ""))
         if name and name not in environ and value.strip():
             environ[name] = separator.join(value.split())
+    if "UV_INDEX" in environ and "UV_INDEX" not in os.environ:
+        # To pip all its indexes are equal, and whoever wrote its settings counted on that.
+        environ.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     if "UV_DEFAULT_INDEX" not in environ and "UV_INDEX_URL" in environ:
         environ["UV_DEFAULT_INDEX"] = environ["UV_INDEX_URL"]
     environ.setdefault("UV_CACHE_DIR", str(environments / ".cache" / "uv"))

@@ -89,7 +89,11 @@ class OnnxModel(Handler):
         by_name = {tensor.name: tensor.nested() for tensor in inputs}
         if len(self._inputs) == 1 and len(by_name) == 1:
             by_name = {self._inputs[0].name: next(iter(by_name.values()))}
-        return tensors.from_result(self.request(by_name, context, None))
+        outputs = tensors.from_result(self.request(by_name, context, None))
+        declared = {node.name: _types(node)[0] for node in self._outputs if node.type.startswith("tensor(")}
+        for tensor in outputs:
+            tensor.datatype = declared.get(tensor.name, tensor.datatype)
+        return outputs
 
     def _array(self, node: Any, value: Any) -> tuple[Any, bool]:
         """(array for an input, whether it was put into a batch of one)."""
