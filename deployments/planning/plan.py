@@ -34,8 +34,11 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
+    """``namespace`` is the version's own unless given."""
+
     kind: str
     name: str
+    namespace: str = ""
 
 
 Action = Apply | Create | Scale | Delete
@@ -45,6 +48,7 @@ Action = Apply | Create | Scale | Delete
 class Build:
     """An environment that must be built before the target revision can run."""
 
+    namespace: Object
     config_map: Object
     pod: Object
     attempt: int
@@ -88,10 +92,11 @@ def plan(wanted: Wanted, observed: Observed, *, force: bool = False) -> list[Act
 def _build(build: Build, observed: Observed) -> list[Action]:
     running = observed.build
     if running is None:
-        return [Apply(build.config_map), Create(build.pod)]
+        return [Apply(build.namespace), Apply(build.config_map), Create(build.pod)]
     if running.attempt < build.attempt and not running.deleting:
         # An attempt before this one; the pod's name is free as soon as it is gone.
-        return [Delete("Pod", build.pod["metadata"]["name"])]
+        metadata = build.pod["metadata"]
+        return [Delete("Pod", metadata["name"], metadata["namespace"])]
     return []
 
 
@@ -120,11 +125,12 @@ def _stale(manifests: Sequence[Object], have: dict[str, str], force: bool) -> li
 
 
 def _leftovers(wanted: Wanted, observed: Observed) -> list[Action]:
-    """Secrets of templates that no pod uses any more, once the rollout has settled."""
+    """Doubles, and secrets of templates that no pod uses any more, once the rollout has settled."""
+    doubles: list[Action] = [Delete("Deployment", name) for name in observed.duplicates]
     have = observed.workload
     if wanted.workload is None or have is None or have.applied != stamp_of(wanted.workload) or not have.settled:
-        return []
+        return doubles
     if any(pod.deleting or (have.template and pod.template != have.template) for pod in observed.pods):
-        return []
+        return doubles
     keep = {manifest["metadata"]["name"] for manifest in wanted.secrets}
-    return [Delete("Secret", name) for name, _ in observed.secrets if name not in keep]
+    return doubles + [Delete("Secret", name) for name, _ in observed.secrets if name not in keep]

@@ -1,9 +1,8 @@
-"""Manifests of the pod that builds one environment, and what its end means. Pure."""
+"""Manifests of the pod that builds one environment. Pure."""
 
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 from kube import specs
 from kube.manifests import (
@@ -76,12 +75,3 @@ def pod(spec: BuildSpec) -> Object:
             ],
         },
     }
-
-
-def exit_code(build: dict[str, Any]) -> int | None:
-    """Exit code of a build pod's container; None while it has none (also when the pod was killed from outside)."""
-    for status in (build.get("status") or {}).get("containerStatuses") or ():
-        ended = (status.get("state") or {}).get("terminated")
-        if ended:
-            return int(ended["exitCode"])
-    return None

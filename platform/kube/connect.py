@@ -6,6 +6,7 @@ generated classes are loaded. Importing this module costs most of a second: do i
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import ssl
@@ -163,3 +164,20 @@ class Cluster:
 
     def close(self) -> None:
         self._client.close()
+
+
+def current(kubeconfig: str) -> Cluster:
+    """The process's connection, made anew when the file has changed (a cluster that moved, a new token)."""
+    try:
+        changed = os.stat(kubeconfig).st_mtime_ns if kubeconfig else 0
+    except OSError:
+        changed = 0
+    try:
+        return _connection(kubeconfig, changed)
+    except BadKubeconfig as error:
+        raise ClusterUnreachable(str(error)) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _connection(kubeconfig: str, changed: int) -> Cluster:
+    return Cluster.load(kubeconfig or None)

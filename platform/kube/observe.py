@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +147,10 @@ class Room:
 @dataclass(frozen=True, slots=True)
 class Observed:
     namespace: str = ""  # "", "Active" or "Terminating"
+    # Name of the version's Deployment and Service; it stays when the version is renamed.
+    name: str = ""
+    # Further Deployments of the same version; there should be none.
+    duplicates: tuple[str, ...] = ()
     workload: Workload | None = None
     # name -> content hash, of our Services and Secrets for this version
     services: tuple[tuple[str, str], ...] = ()
@@ -292,34 +297,46 @@ def _stamps(cluster: Cluster, kind: str, namespace: str, selector: str) -> tuple
     )
 
 
-def observe(cluster: Cluster, namespace: str, name: str, version_id: str, environment: str = "") -> Observed:
-    """Everything the cluster holds of a version; with ``environment`` also that environment's build pod.
+def observe(
+    cluster: Cluster,
+    namespace: str,
+    version_id: str,
+    *,
+    build: tuple[str, str] | None = None,
+    quiet: AbstractSet[str] = frozenset(),
+) -> Observed:
+    """Everything the cluster holds of a version, and the pod of ``build`` (namespace, environment hash).
 
-    Events are read only for pods that are not ready: those are what needs explaining.
-    Raises `ClusterUnreachable` and `KubeError`.
+    Events are not read for pods whose uid is in ``quiet`` while they are ready.
+    Raises `ClusterUnreachable`, `KubeError`.
     """
+    building = build_pod(cluster, *build) if build else None
     try:
         phase = (cluster.get("Namespace", None, namespace).get("status") or {}).get("phase") or "Active"
     except NotFound:
-        return Observed()
+        return Observed(build=building)
     selector = f"{specs.VERSION_ID}={version_id}"
-    try:
-        found = cluster.get("Deployment", namespace, name)
-        workload = workload_of(found, cluster.list("ReplicaSet", namespace, labels=selector))
-    except NotFound:
-        workload = None
+    deployments = sorted(
+        cluster.list("Deployment", namespace, labels=selector), key=lambda obj: obj["metadata"]["creationTimestamp"]
+    )
+    workload = None
+    if deployments:
+        workload = workload_of(deployments[0], cluster.list("ReplicaSet", namespace, labels=selector))
     pods = []
     for obj in cluster.list("Pod", namespace, labels=selector):
         pod = pod_of(obj)
-        quiet = pod.ready or pod.deleting
-        pods.append(pod if quiet else pod_of(obj, events_of(cluster, namespace, pod.uid)))
+        if not (pod.deleting or (pod.ready and pod.uid in quiet)):
+            pod = pod_of(obj, events_of(cluster, namespace, pod.uid))
+        pods.append(pod)
     return Observed(
         namespace=phase,
+        name=deployments[0]["metadata"]["name"] if deployments else "",
+        duplicates=tuple(obj["metadata"]["name"] for obj in deployments[1:]),
         workload=workload,
         services=_stamps(cluster, "Service", namespace, selector),
         secrets=_stamps(cluster, "Secret", namespace, selector),
         pods=tuple(sorted(pods, key=lambda pod: (pod.created, pod.name))),
-        build=build_pod(cluster, namespace, environment) if environment else None,
+        build=building,
     )
 
 

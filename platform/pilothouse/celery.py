@@ -9,4 +9,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pilothouse.settings")
 app = Celery("pilothouse")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(related_name="tasks")
-app.conf.beat_schedule = {}
+app.conf.beat_schedule = {
+    # Whatever message was lost, this finds what it was about. A run that is late is dropped, not piled up.
+    "sweep": {"task": "deployments.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
+    "autoscale": {"task": "deployments.tasks.autoscale", "schedule": 2.0, "options": {"expires": 2}},
+    "collect-garbage": {"task": "deployments.tasks.collect_garbage", "schedule": 60.0, "options": {"expires": 60}},
+}
