@@ -1,6 +1,10 @@
 """Websocket routes."""
 
 from channels.routing import URLRouter
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-websocket_urlpatterns: list[URLPattern | URLResolver | URLRouter] = []
+from monitoring.consumers import LiveConsumer
+
+websocket_urlpatterns: list[URLPattern | URLResolver | URLRouter] = [
+    path("ws/live/", LiveConsumer.as_asgi()),
+]

@@ -28,7 +28,7 @@ def collect(cluster: Cluster, now: dt.datetime) -> int:
     prefix = settings.PILOTHOUSE_NAMESPACE_PREFIX
     found = {
         obj["metadata"]["name"]
-        for obj in cluster.list("Namespace", labels=specs.SELECTOR)
+        for obj in cluster.find("Namespace", labels=specs.SELECTOR)
         if obj["metadata"]["name"].startswith(prefix) and not obj["metadata"].get("deletionTimestamp")
     }
     wanted = set(Project.objects.filter(namespace__in=found).values_list("namespace", flat=True))
@@ -42,7 +42,7 @@ def collect(cluster: Cluster, now: dt.datetime) -> int:
 
 def _versions(cluster: Cluster, namespace: str) -> int:
     selector = f"{specs.SELECTOR},{specs.VERSION_ID}"
-    objects = [(kind, obj) for kind in _KINDS for obj in cluster.list(kind, namespace, labels=selector)]
+    objects = [(kind, obj) for kind in _KINDS for obj in cluster.find(kind, namespace, labels=selector)]
     keys = {key for _, obj in objects if (key := _key(labels_of(obj)[specs.VERSION_ID])) is not None}
     alive = set(
         DeploymentVersion.objects.filter(pk__in=keys, deployment__project__namespace=namespace).values_list(
@@ -57,8 +57,8 @@ def _versions(cluster: Cluster, namespace: str) -> int:
 
 
 def _builds(cluster: Cluster, namespace: str, now: dt.datetime) -> int:
-    pods = cluster.list("Pod", namespace, labels=f"{specs.SELECTOR},{specs.BUILD}")
-    maps = cluster.list("ConfigMap", namespace, labels=f"{specs.SELECTOR},{specs.BUILD}")
+    pods = cluster.find("Pod", namespace, labels=f"{specs.SELECTOR},{specs.BUILD}")
+    maps = cluster.find("ConfigMap", namespace, labels=f"{specs.SELECTOR},{specs.BUILD}")
     if not pods and not maps:
         return 0
     open_states = (EnvironmentBuild.State.QUEUED, EnvironmentBuild.State.BUILDING)

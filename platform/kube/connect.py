@@ -146,8 +146,14 @@ class Cluster:
     def get(self, kind: str, namespace: str | None, name: str) -> Object:
         return self.call("GET", path_of(kind, namespace, name))
 
-    def list(self, kind: str, namespace: str | None = None, labels: str = "", fields: str = "") -> list[Object]:
+    def find(self, kind: str, namespace: str | None = None, labels: str = "", fields: str = "") -> list[Object]:
         """All objects that the selectors choose, read in pages."""
+        return self.find_with_version(kind, namespace, labels, fields)[0]
+
+    def find_with_version(
+        self, kind: str, namespace: str | None = None, labels: str = "", fields: str = ""
+    ) -> tuple[list[Object], str]:
+        """As `find`, with the resourceVersion from which a watch goes on."""
         query: dict[str, Any] = {"limit": 500}
         if labels:
             query["labelSelector"] = labels
@@ -157,10 +163,26 @@ class Cluster:
         while True:
             page = self.call("GET", path_of(kind, namespace), query=query)
             items += page.get("items") or []
-            more = page.get("metadata", {}).get("continue")
-            if not more:
-                return items
-            query["continue"] = more
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, str(metadata.get("resourceVersion", ""))
+            query["continue"] = metadata["continue"]
+
+    def stream(
+        self, method: str, path: str, *, query: Mapping[str, Any], timeout: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        """An answer that is read as it comes. Close it. Raises as `raw`."""
+        url = self.server + path + "?" + urlencode(query)
+        headers = {"Accept": "application/json", "User-Agent": "pilothouse", **self.auth_headers()}
+        try:
+            response = self._client.rest_client.pool_manager.request(
+                method, url, headers=headers, timeout=timeout, retries=False, preload_content=False
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ClusterUnreachable(f"Cannot reach the API server at {self.server}: {error}") from error
+        if response.status >= 400:
+            raise from_answer(response.status, response.read())
+        return response
 
     def close(self) -> None:
         self._client.close()

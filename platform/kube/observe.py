@@ -280,7 +280,7 @@ def workload_of(obj: Object, replica_sets: Iterable[Object] = ()) -> Workload:
 
 def events_of(cluster: Cluster, namespace: str, uid: str) -> tuple[Event, ...]:
     """Events about one object, oldest first."""
-    found = cluster.list("Event", namespace, fields=f"involvedObject.uid={uid}")
+    found = cluster.find("Event", namespace, fields=f"involvedObject.uid={uid}")
     events = [event_of(obj) for obj in found]
     oldest = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     return tuple(sorted(events, key=lambda event: event.last or oldest))
@@ -317,13 +317,13 @@ def observe(
         return Observed(build=building)
     selector = f"{specs.VERSION_ID}={version_id}"
     deployments = sorted(
-        cluster.list("Deployment", namespace, labels=selector), key=lambda obj: obj["metadata"]["creationTimestamp"]
+        cluster.find("Deployment", namespace, labels=selector), key=lambda obj: obj["metadata"]["creationTimestamp"]
     )
     workload = None
     if deployments:
-        workload = workload_of(deployments[0], cluster.list("ReplicaSet", namespace, labels=selector))
+        workload = workload_of(deployments[0], cluster.find("ReplicaSet", namespace, labels=selector))
     pods = []
-    for obj in cluster.list("Pod", namespace, labels=selector):
+    for obj in cluster.find("Pod", namespace, labels=selector):
         pod = pod_of(obj)
         if not (pod.deleting or (pod.ready and pod.uid in quiet)):
             pod = pod_of(obj, events_of(cluster, namespace, pod.uid))
@@ -361,7 +361,7 @@ def build_pod(cluster: Cluster, namespace: str, environment: str) -> BuildPod | 
 def rooms(cluster: Cluster) -> list[Room]:
     """Free resources of every schedulable node; empty when we may not read nodes."""
     try:
-        nodes, pods = cluster.list("Node"), cluster.list("Pod", fields="status.phase!=Succeeded,status.phase!=Failed")
+        nodes, pods = cluster.find("Node"), cluster.find("Pod", fields="status.phase!=Succeeded,status.phase!=Failed")
     except KubeError:
         return []
     held: dict[str, dict[str, float]] = {}
