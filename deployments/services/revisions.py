@@ -22,7 +22,8 @@ from deployments.services.artifacts import StoredFile, Upload
 from deployments.services.bootstrap import IMAGE_RUNTIME
 
 _IMAGE = re.compile(
-    r"^(?:[A-Za-z0-9.-]+(?::\d{1,5})?/)?"  # registry
+    # A registry, which is told from a repository's first part by its dot or port.
+    r"^(?:(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:))(?::\d{1,5})?/)?"
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"  # repository
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?\Z"  # tag, digest
 )
