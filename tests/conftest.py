@@ -21,6 +21,7 @@ PLANNED: Services | None = None
 if not (os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL")):
     PLANNED = Services.plan(FOLDER)
     os.environ.update(PLANNED.environment())
+(FOLDER / "state" / "static").mkdir(parents=True)  # WhiteNoise warns of a missing folder
 os.environ.update(
     DJANGO_SETTINGS_MODULE="pilothouse.settings",
     PILOTHOUSE_SECRET_KEY="tests-only-" + secrets.token_urlsafe(40),

@@ -175,14 +175,14 @@ class ServiceUserTokenView(ApiView):
         operation_id="service_users_token",
         tags=["service users"],
         request=ServiceUserTokenInput,
-        responses={201: TokenOutput},
+        responses=TokenOutput,
         description="A new token; the old one ends at once.",
     )
-    def post(self, request: Request, project_name: str, service_user_id: str) -> Response:
+    def put(self, request: Request, project_name: str, service_user_id: str) -> Response:
         project = self.project()
         body = parse(ServiceUserTokenInput, request)
         _, secret = services.rotate_service_token(self.actor, project, service_user_id, **body)
-        return Response({"token": secret}, status=status.HTTP_201_CREATED)
+        return Response({"token": secret})
 
 
 class AuditView(ApiView):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from django.http import FileResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers, status
@@ -13,7 +13,6 @@ from rest_framework.response import Response
 from accounts.access import Permission
 from accounts.errors import Invalid
 from deployments.api.base import ApiView, parse, rows
-from deployments.api.files import download
 from deployments.api.serializers.deployments import (
     BuildOutput,
     DiffOutput,
@@ -21,6 +20,7 @@ from deployments.api.serializers.deployments import (
     RevisionOutput,
     RolloutOutput,
 )
+from deployments.downloads import artifact_response
 from deployments.models import Revision
 from deployments.services import lookup, revisions
 
@@ -94,8 +94,8 @@ def _latest(number: int | None) -> int:
 
 class DownloadView(OfRevision):
     @extend_schema(operation_id="revisions_file_download", tags=["revisions"], responses=OpenApiTypes.BINARY)
-    def get(self, request: Request, **names: str) -> FileResponse:
-        return download(revisions.open_file(self.actor, self.revision()))
+    def get(self, request: Request, **names: str) -> HttpResponseBase:
+        return artifact_response(request, revisions.open_file(self.actor, self.revision()))
 
 
 class RebuildView(OfRevision):

@@ -68,7 +68,11 @@ TEMPLATES = [
 
 DATABASES = {
     "default": dj_database_url.parse(
-        env.text("DATABASE_URL"), conn_max_age=60, conn_health_checks=True, ssl_require=False
+        env.text("DATABASE_URL"),
+        # Under ASGI every request has a thread of its own: a connection kept longer would only pile up.
+        conn_max_age=env.number("PILOTHOUSE_DATABASE_CONN_MAX_AGE", 0),
+        conn_health_checks=True,
+        ssl_require=False,
     )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

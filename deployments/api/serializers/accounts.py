@@ -4,7 +4,7 @@ from rest_framework import serializers
 
 from accounts.models import AuditEvent, Membership, Organization, Project, Token, User
 from deployments.api.base import Input
-from deployments.api.serializers.common import Labels
+from deployments.api.serializers.common import Labels, TextOrNull
 
 
 class StatusOutput(serializers.Serializer):
@@ -13,6 +13,8 @@ class StatusOutput(serializers.Serializer):
 
 
 class UserOutput(serializers.ModelSerializer):
+    name = TextOrNull()
+    surname = TextOrNull()
     authentication = serializers.CharField(default="password", read_only=True)
 
     class Meta:
@@ -105,8 +107,8 @@ class MemberUpdate(Input):
 class MemberOutput(serializers.ModelSerializer):
     id = serializers.UUIDField(source="user.pk")
     email = serializers.EmailField(source="user.email")
-    name = serializers.CharField(source="user.name")
-    surname = serializers.CharField(source="user.surname")
+    name = TextOrNull(source="user.name")
+    surname = TextOrNull(source="user.surname")
 
     class Meta:
         model = Membership

@@ -13,6 +13,16 @@ class Labels(serializers.DictField):
     child = serializers.CharField(allow_blank=True)
 
 
+class TextOrNull(serializers.CharField):
+    """Text that the public client wants to be null when it is empty."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_null=True, **kwargs)
+
+    def to_representation(self, value: Any) -> Any:
+        return super().to_representation(value) or None
+
+
 class Field(Input):
     """An input or output field of a deployment."""
 

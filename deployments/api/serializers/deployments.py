@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from deployments.api.base import Input
-from deployments.api.serializers.common import Field, Labels, reason_of
+from deployments.api.serializers.common import Field, Labels, TextOrNull, reason_of
 from deployments.api.status import version_status
 from deployments.models import Deployment, DeploymentVersion, EnvironmentBuild, Revision, Rollout
 
@@ -105,6 +105,7 @@ class VersionOutput(serializers.ModelSerializer):
     deployment = serializers.CharField(source="deployment.name")
     default = serializers.SerializerMethodField(method_name="is_default")
     environment_name = serializers.CharField(source="environment.name")
+    environment_tag = TextOrNull()
     status = serializers.SerializerMethodField()
     active_revision = serializers.UUIDField(source="active_revision_id")
     latest_revision = serializers.SerializerMethodField()

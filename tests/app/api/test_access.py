@@ -1,0 +1,194 @@
+"""Every endpoint as admin, editor, viewer, outsider and nobody. An endpoint that is not listed here fails a test."""
+
+import re
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from tests.app import factories
+from tests.app.api.conftest import Call, World
+
+pytestmark = pytest.mark.django_db
+
+PROJECT = "/projects/{project_name}"
+DEPLOYMENT = PROJECT + "/deployments/{deployment_name}"
+VERSION = DEPLOYMENT + "/versions/{version}"
+MODEL = PROJECT + "/models/{model_name}"
+
+# What each role's call gives: (admin, editor, viewer). An outsider always gets 404, nobody 401.
+VIEW, EDIT, ADMIN = (True, True, True), (True, True, False), (True, False, False)
+
+
+def upload(**fields: Any) -> dict[str, Any]:
+    return {"file": SimpleUploadedFile("package.zip", factories.package()), **fields}
+
+
+# (method, path): (who may, the body of a call that succeeds, its status)
+ENDPOINTS: dict[tuple[str, str], tuple[tuple[bool, bool, bool], Any, int]] = {
+    ("GET", PROJECT): (VIEW, None, 200),
+    ("PATCH", PROJECT): (ADMIN, {"description": "new"}, 200),
+    ("DELETE", PROJECT): (ADMIN, None, 204),
+    ("GET", PROJECT + "/resources"): (VIEW, None, 200),
+    ("GET", PROJECT + "/users"): (VIEW, None, 200),
+    ("POST", PROJECT + "/users"): (ADMIN, {"email": "fresh@example.com"}, 201),
+    ("GET", PROJECT + "/users/{user_id}"): (VIEW, None, 200),
+    ("PATCH", PROJECT + "/users/{user_id}"): (ADMIN, {"role": "editor"}, 200),
+    ("DELETE", PROJECT + "/users/{user_id}"): (ADMIN, None, 204),
+    ("GET", PROJECT + "/service-users"): (ADMIN, None, 200),
+    ("POST", PROJECT + "/service-users"): (ADMIN, {"name": "other"}, 201),
+    ("GET", PROJECT + "/service-users/{service_user_id}"): (ADMIN, None, 200),
+    ("PATCH", PROJECT + "/service-users/{service_user_id}"): (ADMIN, {"name": "renamed"}, 200),
+    ("DELETE", PROJECT + "/service-users/{service_user_id}"): (ADMIN, None, 204),
+    ("PUT", PROJECT + "/service-users/{service_user_id}/token"): (ADMIN, {}, 200),
+    ("GET", PROJECT + "/audit"): (ADMIN, None, 200),
+    ("GET", PROJECT + "/environments"): (VIEW, None, 200),
+    ("GET", PROJECT + "/environments/{environment_name}"): (VIEW, None, 200),
+    ("GET", PROJECT + "/environments/{environment_name}/tags"): (VIEW, None, 200),
+    ("GET", PROJECT + "/environments/{environment_name}/tags/{tag_name}"): (VIEW, None, 200),
+    ("GET", PROJECT + "/instance-types"): (VIEW, None, 200),
+    ("GET", PROJECT + "/instance-type-groups"): (VIEW, None, 200),
+    ("POST", PROJECT + "/instance-type-groups"): (EDIT, "group", 201),
+    ("GET", PROJECT + "/instance-type-groups/{group_id}"): (VIEW, None, 200),
+    ("PATCH", PROJECT + "/instance-type-groups/{group_id}"): (EDIT, {"name": "other"}, 200),
+    ("DELETE", PROJECT + "/instance-type-groups/{group_id}"): (EDIT, None, 204),
+    ("GET", PROJECT + "/instance-type-groups/{group_id}/usage"): (VIEW, None, 200),
+    ("GET", PROJECT + "/instances"): (VIEW, None, 200),
+    ("GET", PROJECT + "/instances/{instance_id}"): (VIEW, None, 200),
+    ("GET", PROJECT + "/deployments"): (VIEW, None, 200),
+    ("POST", PROJECT + "/deployments"): (EDIT, {"name": "new", "input_type": "plain", "output_type": "plain"}, 201),
+    ("GET", DEPLOYMENT): (VIEW, None, 200),
+    ("PATCH", DEPLOYMENT): (EDIT, {"description": "new"}, 200),
+    ("DELETE", DEPLOYMENT): (EDIT, None, 204),
+    ("GET", DEPLOYMENT + "/versions"): (VIEW, None, 200),
+    ("POST", DEPLOYMENT + "/versions"): (EDIT, {"version": "v2", "environment": "python3-11"}, 201),
+    ("GET", VERSION): (VIEW, None, 200),
+    ("PATCH", VERSION): (EDIT, {"maximum_instances": 3}, 200),
+    ("DELETE", VERSION): (EDIT, None, 204),
+    ("POST", VERSION + "/restart"): (EDIT, {}, 202),
+    ("GET", VERSION + "/instances"): (VIEW, None, 200),
+    ("GET", VERSION + "/instances/{instance_id}"): (VIEW, None, 200),
+    ("GET", VERSION + "/instances/{instance_id}/events"): (VIEW, None, 200),
+    ("GET", VERSION + "/revisions"): (VIEW, None, 200),
+    ("POST", VERSION + "/revisions"): (EDIT, upload, 201),
+    ("GET", VERSION + "/revisions/{revision_id}"): (VIEW, None, 200),
+    ("GET", VERSION + "/revisions/{revision_id}/download"): (VIEW, None, 200),
+    ("POST", VERSION + "/revisions/{revision_id}/rebuild"): (EDIT, {}, 200),
+    ("POST", VERSION + "/revisions/{revision_id}/rollback"): (EDIT, {}, 202),
+    ("GET", VERSION + "/revisions/{revision_id}/build"): (VIEW, None, 200),
+    ("GET", VERSION + "/revisions/{revision_id}/diff/{other_id}"): (VIEW, None, 200),
+    ("GET", VERSION + "/rollouts"): (VIEW, None, 200),
+    ("GET", VERSION + "/rollouts/{rollout_id}"): (VIEW, None, 200),
+    ("GET", PROJECT + "/models"): (VIEW, None, 200),
+    ("POST", PROJECT + "/models"): (EDIT, {"name": "cars"}, 201),
+    ("GET", MODEL): (VIEW, None, 200),
+    ("PATCH", MODEL): (EDIT, {"description": "new"}, 200),
+    ("DELETE", MODEL): (EDIT, None, 204),
+    ("GET", MODEL + "/versions"): (VIEW, None, 200),
+    ("POST", MODEL + "/versions"): (
+        EDIT,
+        lambda: {"file": SimpleUploadedFile("model.joblib", b"\x80\x04x"), "framework": "sklearn-joblib"},
+        201,
+    ),
+    ("GET", MODEL + "/versions/{number}"): (VIEW, None, 200),
+    ("DELETE", MODEL + "/versions/{number}"): (EDIT, None, 204),
+    ("GET", MODEL + "/versions/{number}/download"): (VIEW, None, 200),
+}
+for scope, own in ((PROJECT, "project"), (DEPLOYMENT, "deployment"), (VERSION, "version")):
+    single = f"{scope}/environment-variables/{{{own}_variable}}"
+    ENDPOINTS |= {
+        ("GET", f"{scope}/environment-variables"): (VIEW, None, 200),
+        ("POST", f"{scope}/environment-variables"): (EDIT, {"name": "FRESH", "value": "1", "secret": True}, 201),
+        ("GET", single): (VIEW, None, 200),
+        ("PATCH", single): (EDIT, {"value": "2"}, 200),
+        ("DELETE", single): (EDIT, None, 204),
+    }
+    if own != "project":
+        ENDPOINTS["POST", f"{scope}/copy-environment-variables"] = (EDIT, {"source_deployment": "ranker"}, 201)
+
+# Open to every signed-in user, or to everybody; what they answer depends on the user.
+PERSONAL = {("GET", "/user"), ("GET", "/organizations"), ("GET", "/organizations/{organization_name}")} | {
+    ("GET", "/projects"),
+    ("POST", "/projects"),
+}
+PUBLIC = {("GET", "/status")}
+
+
+def bare(path: str) -> str:
+    """The path with its parameters' names taken away."""
+    return re.sub(r"\{\w+\}|<[^>]+>", "*", path).strip("/")
+
+
+def test_no_endpoint_is_missing_here() -> None:
+    known = {(method, bare(path)) for method, path in (*ENDPOINTS, *PERSONAL, *PUBLIC)}
+    served = set()
+    api = next(
+        item
+        for item in get_resolver().url_patterns
+        if isinstance(item, URLResolver) and item.urlconf_name.__name__ == "deployments.api.urls"
+    )
+    for pattern in api.url_patterns:
+        assert isinstance(pattern, URLPattern)
+        for method in pattern.callback.cls.http_method_names:
+            if method != "options" and hasattr(pattern.callback.cls, method):
+                served.add((method.upper(), bare(str(pattern.pattern))))
+    assert served == known
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=" ".join)
+def test_each_standing_gets_what_it_should(endpoint: tuple[str, str], world: World, call: Call) -> None:
+    method, template = endpoint
+    allowed, body, success = ENDPOINTS[endpoint]
+    path = template.format(**world.names)
+    factories.user("fresh@example.com")
+    if body == "group":
+        body = {"name": "large-first", "instance_types": [{"id": str(factories.instance_type().pk)}]}
+    kind = "multipart" if callable(body) else "json"
+
+    def answer(who: str | None) -> Any:
+        payload = body() if callable(body) else body
+        response = call(world.people[who] if who else None, method, path, payload, kind)
+        if response.streaming:
+            b"".join(response.streaming_content)  # read to the end, the file is closed
+        return response
+
+    assert answer(None).status_code == 401
+    assert answer("outsider").status_code == 404
+    refused = [who for who, may in zip(("admin", "editor", "viewer"), allowed, strict=True) if not may]
+    for who in refused:
+        response = answer(who)
+        assert response.status_code == 403, (who, response.content)
+        assert "this needs the role" in response.json()["error"].lower()
+    # The least of those who may: each call changes something, so only one is made.
+    who = [who for who, may in zip(("admin", "editor", "viewer"), allowed, strict=True) if may][-1]
+    response = answer(who)
+    assert response.status_code == success, (who, getattr(response, "data", ""))
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=" ".join)
+def test_an_outsider_cannot_tell_what_exists(endpoint: tuple[str, str], world: World, call: Call) -> None:
+    method, template = endpoint
+    outsider = world.people["outsider"]
+    real = call(outsider, method, template.format(**world.names), {} if method != "GET" else None)
+    nothing = call(
+        outsider, method, template.format(**{**world.names, "project_name": "nothing"}), {} if method != "GET" else None
+    )
+    assert real.status_code == nothing.status_code == 404
+    assert real.json()["error"].replace("fruit", "*") == nothing.json()["error"].replace("nothing", "*")
+
+
+def test_personal_endpoints_need_a_user_and_show_only_what_is_theirs(world: World, call: Call) -> None:
+    for method, template in PERSONAL:
+        assert call(None, method, template.format(**world.names), {} if method == "POST" else None).status_code == 401
+    assert call(world.people["outsider"], "GET", "/projects").json() == []
+    assert call(world.people["outsider"], "GET", "/organizations").json() == []
+    assert (
+        call(world.people["outsider"], "GET", f"/organizations/{world.names['organization_name']}").status_code == 404
+    )
+    assert [p["name"] for p in call(world.people["viewer"], "GET", "/projects").json()] == ["fruit"]
+    assert call(world.people["viewer"], "GET", "/user").json()["email"] == world.people["viewer"].email
+
+
+def test_status_needs_no_sign_in(call: Call) -> None:
+    assert call(None, "GET", "/status").json() == {"status": "ok", "reason": None}
