@@ -1,0 +1,52 @@
+// <form data-confirm="Question" data-confirm-text data-confirm-yes data-confirm-word> asks before it is sent.
+const dialog = document.getElementById("confirm-dialog");
+let waiting = null;
+
+function ask(form, submitter) {
+  const { confirm, confirmText = "", confirmYes = "Continue", confirmWord = "" } = form.dataset;
+  const typed = dialog.querySelector("[data-typed]");
+  const yes = dialog.querySelector("[data-yes]");
+  const input = typed.querySelector("input");
+  dialog.querySelector("h2").textContent = confirm;
+  dialog.querySelector("[data-text]").textContent = confirmText;
+  dialog.querySelector("[data-word]").textContent = confirmWord;
+  typed.hidden = !confirmWord;
+  input.value = "";
+  yes.textContent = confirmYes;
+  yes.disabled = Boolean(confirmWord);
+  input.oninput = () => {
+    yes.disabled = input.value !== confirmWord;
+  };
+  waiting = { form, submitter };
+  dialog.returnValue = "";
+  dialog.showModal();
+  (confirmWord ? input : yes).focus();
+}
+
+document.addEventListener(
+  "submit",
+  (event) => {
+    const form = event.target;
+    if (!form.dataset.confirm || form.dataset.confirmed) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    ask(form, event.submitter);
+  },
+  true,
+);
+
+// Enter in the word's input must not mean Cancel, the form's first button.
+dialog?.querySelector("#confirm-typed").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault();
+  dialog.querySelector("[data-yes]").click();
+});
+
+dialog?.addEventListener("close", () => {
+  const { form, submitter } = waiting ?? {};
+  waiting = null;
+  if (!form || dialog.returnValue !== "yes") return;
+  form.dataset.confirmed = "1";
+  form.requestSubmit(submitter);
+  delete form.dataset.confirmed;
+});

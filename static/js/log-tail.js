@@ -1,0 +1,116 @@
+// <log-tail data-topic="logs:VERSION">: the newest lines of all instances. Follows until one scrolls up.
+// Lines are put in as text only, so escape sequences and HTML in them are inert.
+import { watch } from "./live.js";
+
+const MOST_LINES = 2000;
+const NEAR_END_PX = 24;
+const COLOURS = /\u001b\[[0-9;]*m/g;
+
+class LogTail extends HTMLElement {
+  connectedCallback() {
+    this.lines = this.querySelector("[data-lines]");
+    this.state = this.querySelector("[data-state]");
+    this.jump = this.querySelector("[data-jump]");
+    this.paused = false;
+    this.following = true;
+    this.fresh = 0;
+    this.held = [];
+    this.querySelector("[data-pause]").addEventListener("click", (event) => this.pause(event.currentTarget));
+    this.querySelector("[data-clear]").addEventListener("click", () => this.lines.replaceChildren());
+    this.jump.addEventListener("click", () => this.toEnd());
+    this.lines.addEventListener("scroll", () => this.scrolled());
+    this.end = watch(this.dataset.topic, (message) => this.receive(message));
+  }
+
+  disconnectedCallback() {
+    this.end();
+  }
+
+  receive(message) {
+    if (message.changed !== undefined) return;
+    if (message.refused !== undefined || message.closed !== undefined) {
+      this.state.textContent = "You may no longer see this log";
+      return;
+    }
+    this.say("Live");
+    if (this.paused) {
+      this.held.push(message);
+      this.held.splice(0, this.held.length - 200);
+    } else {
+      this.show(message);
+    }
+  }
+
+  say(text) {
+    if (this.state.textContent !== text) this.state.textContent = text;
+  }
+
+  show(message) {
+    const rows = (message.lines ?? []).map((line) => this.row(line));
+    if (message.skipped) rows.unshift(this.note(`${message.skipped} lines skipped`));
+    if (rows.length === 0) return;
+    this.lines.querySelector("[data-empty]")?.remove();
+    this.lines.append(...rows);
+    while (this.lines.childElementCount > MOST_LINES) this.lines.firstElementChild.remove();
+    if (this.following) {
+      this.lines.scrollTop = this.lines.scrollHeight;
+    } else {
+      this.fresh += rows.length;
+      this.jump.hidden = false;
+      this.jump.querySelector("span").textContent = `Jump to latest, ${this.fresh} new`;
+    }
+  }
+
+  row(line) {
+    const row = document.createElement("div");
+    const time = document.createElement("time");
+    const text = document.createElement("span");
+    const at = new Date(line.time);
+    const words = String(line.text).replace(COLOURS, "");
+    time.textContent = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString([], { hour12: false });
+    time.title = `${line.time} ${line.instance ?? ""}`;
+    text.textContent = words;
+    row.className = `log-row ${severity(words)}`;
+    row.append(time, text);
+    return row;
+  }
+
+  note(text) {
+    const note = document.createElement("p");
+    note.className = "log-note";
+    note.textContent = text;
+    return note;
+  }
+
+  pause(button) {
+    this.paused = !this.paused;
+    button.setAttribute("aria-pressed", String(this.paused));
+    button.querySelector("[data-label]").textContent = this.paused ? "Resume" : "Pause";
+    button.querySelector("[data-when=on]").hidden = this.paused;
+    button.querySelector("[data-when=off]").hidden = !this.paused;
+    if (this.paused) return;
+    for (const message of this.held.splice(0)) this.show(message);
+  }
+
+  scrolled() {
+    const { scrollTop, clientHeight, scrollHeight } = this.lines;
+    this.following = scrollTop + clientHeight >= scrollHeight - NEAR_END_PX;
+    if (!this.following) return;
+    this.fresh = 0;
+    this.jump.hidden = true;
+  }
+
+  toEnd() {
+    this.lines.scrollTop = this.lines.scrollHeight;
+    this.lines.focus({ preventScroll: true });
+  }
+}
+
+function severity(text) {
+  if (/\b(error|exception|traceback|fatal|critical)\b/i.test(text)) return "log-error";
+  return /\bwarn(ing)?\b/i.test(text) ? "log-warn" : "";
+}
+
+customElements.define("log-tail", LogTail);
+
+for (const log of document.querySelectorAll("[data-to-end]")) log.scrollTop = log.scrollHeight;
