@@ -75,13 +75,17 @@ def load(path: str | os.PathLike[str], context: str | None = None) -> Connection
     )
 
 
-def write(path: str | os.PathLike[str], server: str, token: str, name: str = "localcluster") -> None:
-    """Write a kubeconfig for one server and one bearer token, readable by its owner only, in one step."""
+def write(path: str | os.PathLike[str], server: str, token: str, authority: bytes, name: str = "localcluster") -> None:
+    """Write a kubeconfig for one server and one bearer token, readable by its owner only, in one step.
+
+    `authority` is the PEM text of the certificate authority that signed the server's certificate.
+    """
+    cluster = {"server": server, "certificate-authority-data": base64.b64encode(authority).decode()}
     content = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": name,
-        "clusters": [{"name": name, "cluster": {"server": server}}],
+        "clusters": [{"name": name, "cluster": cluster}],
         "users": [{"name": name, "user": {"token": token}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
     }

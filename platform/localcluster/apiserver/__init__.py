@@ -1,0 +1,1 @@
+"""The embedded cluster's API server: Kubernetes' HTTP API over an in-memory store with a write-ahead log."""

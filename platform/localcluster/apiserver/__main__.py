@@ -1,0 +1,33 @@
+"""`python -m localcluster.apiserver --data DIR [--port N]`: the API server alone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+from localcluster.apiserver.server import serve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="localcluster.apiserver", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the store, tokens and kubeconfigs")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 for any free one")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s apiserver %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+    def ready(port: int) -> None:
+        print(f"ready {port}", flush=True)
+
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(arguments.data, arguments.port, os.environ.get("LOCALCLUSTER_NODE_TOKEN", ""), ready))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the API server fills in on every write, so that equal intent compares equal."""

@@ -1,0 +1,79 @@
+"""Kubernetes quantities (`500m`, `1.5Gi`, `1e3`): values and canonical text.
+
+Source of the rules: the Quantity type of the Kubernetes API reference.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
+
+_PATTERN = re.compile(r"^([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i|)$")
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_NANO = Decimal("1e-9")
+INVALID = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+
+
+def _split(text: str) -> tuple[Decimal, str]:
+    match = _PATTERN.match(text)
+    if not match:
+        raise ValueError(INVALID)
+    number, suffix = match.groups()
+    value = Decimal(number)
+    if suffix in _BINARY:
+        value *= 1024 ** _BINARY[suffix]
+    elif suffix in _DECIMAL:
+        value = value.scaleb(_DECIMAL[suffix])
+    else:
+        value = value.scaleb(int(suffix[1:]))
+    # Finer than nano is rounded up, away from zero, as the API does.
+    rounded = abs(value).quantize(_NANO, rounding=ROUND_CEILING) if value % _NANO else abs(value)
+    return rounded.copy_sign(value), suffix
+
+
+@lru_cache(4096)
+def parse(text: str) -> Decimal:
+    """The value in base units (cores, bytes, pieces). ValueError for text that is no quantity."""
+    return _split(text)[0]
+
+
+@lru_cache(4096)
+def canonical(text: str) -> str:
+    """The text in which the API gives the quantity back: no fraction, the largest suffix that allows it."""
+    value, suffix = _split(text)
+    if value == 0:
+        return "0"
+    if suffix in _BINARY and abs(value) >= 1024 and value == value.to_integral_value():
+        return _binary(int(value))
+    if suffix in _BINARY and value == value.to_integral_value():
+        return str(int(value))
+    return _decimal(value, exponent=suffix[:1] in ("e", "E") and len(suffix) > 1)
+
+
+def _binary(value: int) -> str:
+    power = 0
+    while power < 6 and value % 1024 == 0:
+        value //= 1024
+        power += 1
+    return f"{value}{['', *_BINARY][power]}"
+
+
+def _decimal(value: Decimal, *, exponent: bool = False) -> str:
+    nanos = int(value.scaleb(9))
+    power = -9
+    while power < 18 and nanos % 1000 == 0:
+        nanos //= 1000
+        power += 3
+    if exponent:
+        return f"{nanos}e{power}" if power else str(nanos)
+    names = {power: name for name, power in _DECIMAL.items()}
+    return f"{nanos}{names[power]}"
+
+
+def of(value: Decimal, like: str = "") -> str:
+    """Canonical text of a number, in the notation (binary or decimal suffix) of the quantity `like`."""
+    if like[-1:] == "i" and value == value.to_integral_value():
+        return _binary(int(value)) if value else "0"
+    return _decimal(value) if value else "0"
