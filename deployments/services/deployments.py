@@ -14,8 +14,8 @@ from deployments.services import environments, intent, quotas, version_settings
 from deployments.services.validation import Checker
 from deployments.services.version_settings import VersionSettings
 
-# Part of the public name of pods, so that changing it needs new ones.
-_POD_FIELDS = frozenset({"name"})
+# Told to the pods, so that changing one needs new ones.
+_POD_FIELDS = frozenset({"name", "input_type", "output_type", "input_fields", "output_fields"})
 
 
 class DeploymentChanges(TypedDict, total=False):
@@ -72,7 +72,7 @@ def create_deployment(
 
 @transaction.atomic
 def update_deployment(actor: User, deployment: Deployment, **changes: Unpack[DeploymentChanges]) -> Deployment:
-    """Changes what is given. A new name reaches the pods by a rollout of each version that runs."""
+    """Changes what is given. A new name or schema reaches the pods by a rollout of each version that runs."""
     access.require(actor, Permission.PROJECT_EDIT, deployment.project)
     project = intent.lock_project(deployment.project)
     deployment.refresh_from_db()

@@ -15,12 +15,12 @@ from kombu.exceptions import OperationalError
 
 from accounts.errors import Conflict, NotFound
 from accounts.models import Project, User
+from deployments import triggers
 from deployments.models import DeploymentVersion, Revision, Rollout
 from deployments.services import quotas
 
 logger = logging.getLogger(__name__)
 
-RECONCILE = "deployments.tasks.reconcile"
 COLLECT_GARBAGE = "deployments.tasks.collect_garbage"
 
 
@@ -112,17 +112,17 @@ def roll_out(
 
 def reconcile_later(version_id: uuid.UUID) -> None:
     """Wakes the reconciler for a version once the transaction has committed."""
-    transaction.on_commit(lambda: _send(RECONCILE, str(version_id)))
+    transaction.on_commit(lambda: triggers.wake(version_id))
 
 
 def collect_garbage_later() -> None:
     """Has what deleted rows owned in the cluster removed, once the transaction has committed."""
-    transaction.on_commit(lambda: _send(COLLECT_GARBAGE))
+    transaction.on_commit(_collect_garbage)
 
 
-def _send(task: str, *args: str) -> None:
+def _collect_garbage() -> None:
     try:
-        current_app.send_task(task, args, ignore_result=True, retry=False)
+        current_app.send_task(COLLECT_GARBAGE, retry=False)
     except OperationalError as error:
-        # The change is committed; the periodic sweep finds it when the broker is back.
-        logger.warning("Could not queue %s%r, left to the sweep: %s", task, args, error)
+        # The change is committed; the periodic collection finds it when the broker is back.
+        logger.warning("Could not queue %s, left to the schedule: %s", COLLECT_GARBAGE, error)

@@ -12,7 +12,7 @@ from accounts import access, audit
 from accounts.access import Permission
 from accounts.errors import Conflict, Invalid, NotFound
 from accounts.models import Project, User
-from deployments.models import Deployment, DeploymentVersion, EnvironmentVariable, Rollout
+from deployments.models import Deployment, DeploymentVersion, EnvironmentVariable, Revision, Rollout
 from deployments.services import intent
 
 Scope = Project | Deployment | DeploymentVersion
@@ -143,9 +143,13 @@ def copy_variables(actor: User, scope: Scope, source: Scope) -> list[Variable]:
     return list_variables(actor, scope)
 
 
-def effective(version: DeploymentVersion) -> dict[str, str]:
-    """The variables of the version's pods by name, with the values of secrets. For the reconciler alone."""
-    declared = version.target_revision.environment_variables if version.target_revision is not None else {}
+def effective(version: DeploymentVersion, revision: Revision | None = None) -> dict[str, str]:
+    """The variables of pods of the version that run a revision (its target unless given), by name.
+
+    With the values of secrets: for the reconciler alone.
+    """
+    revision = revision or version.target_revision
+    declared = revision.environment_variables if revision is not None else {}
     return {**declared, **{name: row.value for name, row in _nearest(_visible_from(version)).items()}}
 
 

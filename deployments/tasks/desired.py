@@ -76,7 +76,7 @@ def replicas_of(version: DeploymentVersion) -> int:
 def spec_of(version: DeploymentVersion, revision: Revision, name: str) -> VersionSpec:
     """The pods of ``version`` running ``revision``; ``name`` is that of the Deployment, empty for a new one."""
     deployment, project = version.deployment, version.deployment.project
-    environment = variables.effective(version)
+    environment = variables.effective(version, revision)
     spec = VersionSpec(
         namespace=project.namespace,
         name=name or object_name(deployment.name, version.version, str(version.id)),

@@ -110,6 +110,11 @@ def test_renaming_rolls_the_running_versions_over(world: World, wake_ups: list[A
     assert wake_ups == [("reconcile", world.version.pk)]
 
 
+def test_another_schema_rolls_the_running_versions_over(world: World):
+    deployments.update_deployment(world.editor, world.deployment, output_fields=FIELDS)
+    assert Rollout.objects.get().version == world.version
+
+
 def test_deleting_takes_all_below_and_has_the_cluster_cleaned(world: World, wake_ups: list[Any]):
     factories.request(world.version)
     factories.instance(world.revision)

@@ -36,6 +36,7 @@ def test_variables_of_the_package_come_last(world: World):
     _create(world, world.project)
     version = DeploymentVersion.objects.get(pk=world.version.pk)
     assert variables.effective(version) == {"THREADS": "2", "KEY": "1"}
+    assert variables.effective(version, factories.revision(version)) == {"KEY": "1"}
 
 
 def test_a_list_tells_where_each_comes_from(world: World):
