@@ -15,7 +15,7 @@ from .errors import InvalidInput, RequestError
 from .handlers import answer_all
 from .observe import Observed
 from .serialize import dumps, loads
-from .service import JSON, Service, read_body, request_context
+from .service import JSON, Service, read_body, request_context, run
 from .streaming import event_stream, wants_events
 from .worker import Call
 
@@ -48,8 +48,8 @@ async def native_request(request: Request) -> Response:
     streaming = wants_events(request)
     call = Call(work, request.scope["request_id"], streaming)
     if streaming:
-        return await event_stream(service.worker, call)
-    return Response(await service.worker.run(call), media_type=JSON)
+        return await event_stream(service, request, call)
+    return Response(await run(service, request, call), media_type=JSON)
 
 
 async def native_requests(request: Request) -> Response:
@@ -65,7 +65,7 @@ async def native_requests(request: Request) -> Response:
     def work(_: Call) -> bytes:
         return dumps({"results": answer_all(service.handler, items, context) if items else []})
 
-    return Response(await service.worker.run(Call(work, request.scope["request_id"])), media_type=JSON)
+    return Response(await run(service, request, Call(work, request.scope["request_id"])), media_type=JSON)
 
 
 async def metrics(request: Request) -> Response:

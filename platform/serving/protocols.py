@@ -11,7 +11,7 @@ from starlette.routing import Route
 from . import tensors
 from .errors import InvalidInput, RequestError
 from .serialize import dumps, loads
-from .service import JSON, Service, read_body, request_context
+from .service import JSON, Service, read_body, request_context, run
 from .worker import Call
 
 SERVER = "pilothouse"
@@ -97,7 +97,7 @@ async def infer(request: Request) -> Response:
         chosen = [tensor.as_json() for tensor in outputs if not wanted or tensor.name in wanted]
         return dumps(dict(head, outputs=chosen))
 
-    return Response(await service.worker.run(Call(work, context["id"])), media_type=JSON)
+    return Response(await run(service, request, Call(work, context["id"])), media_type=JSON)
 
 
 async def v1_models(request: Request) -> Response:
@@ -125,7 +125,7 @@ async def v1_predict(request: Request) -> Response:
     def work(_: Call) -> bytes:
         return dumps({"predictions": service.handler.predict(instances, context)})
 
-    return Response(await service.worker.run(Call(work, context["id"])), media_type=JSON)
+    return Response(await run(service, request, Call(work, context["id"])), media_type=JSON)
 
 
 def answer(body: Any, status: int = 200) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -10,9 +11,12 @@ from .errors import InvalidInput, RequestError
 from .handlers import Handler
 from .metrics import READY, ProcessMetrics, SharedMetrics
 from .settings import Settings
-from .worker import Worker
+from .worker import Call, Worker
 
 JSON = "application/json"
+
+# Most answers come sooner; only slower ones are worth watching whether somebody still waits for them.
+_WATCH_AFTER_SECONDS = 0.2
 
 
 class Service:
@@ -35,6 +39,51 @@ class Service:
         """Raises `RequestError` (503) until user code is loaded. While draining, requests are still answered."""
         if self.metrics.state < READY:
             raise RequestError(503, "NotReady", "The model is still being loaded; try again when it is ready.")
+
+
+class ClientWatch:
+    """While open, cancels `call` when the client hangs up: a call that still waits is then not made at all."""
+
+    def __init__(self, request: Request, call: Call) -> None:
+        self._request = request
+        self._call = call
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> ClientWatch:
+        self._timer = self._call.loop.call_later(_WATCH_AFTER_SECONDS, self._start)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        assert self._timer is not None
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self) -> None:
+        self._task = self._call.loop.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._call.cancelled_by_client = True
+        self._call.cancel()
+
+
+async def run(service: Service, request: Request, call: Call) -> bytes:
+    """The answer of a call. Raises `RequestError`, with status 499 when the client has gone before it."""
+    with ClientWatch(request, call):
+        try:
+            return await service.worker.run(call)
+        except asyncio.CancelledError:
+            if not call.cancelled_by_client:
+                raise
+            raise client_gone() from None
+
+
+def client_gone() -> RequestError:
+    """What is counted and logged for a client that left; nobody is there to read it."""
+    return RequestError(499, "ClientGone", "The client left before the answer.")
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -14,7 +14,8 @@ from starlette.responses import Response, StreamingResponse
 
 from .errors import RequestError
 from .serialize import dumps
-from .worker import Call, Worker
+from .service import ClientWatch, Service, client_gone
+from .worker import Call
 
 # A comment now and then tells proxies that the connection lives.
 KEEP_ALIVE_SECONDS = 15.0
@@ -25,21 +26,25 @@ def wants_events(request: Request) -> bool:
     return "text/event-stream" in request.headers.get("accept", "")
 
 
-async def event_stream(worker: Worker, call: Call) -> Response:
+async def event_stream(service: Service, request: Request, call: Call) -> Response:
     """Start a call and answer with its events.
 
     Waits for the first part: a call that fails before it is an ordinary error with its own status, not a
     stream. Raises `RequestError` for those.
     """
-    worker.start(call)
+    service.worker.start(call)
     assert call.chunks is not None
     first: asyncio.Future[Any] = asyncio.ensure_future(call.chunks.get())
     try:
-        await asyncio.wait([first, call.done], return_when=asyncio.FIRST_COMPLETED)
+        with ClientWatch(request, call):
+            await asyncio.wait([first, call.done], return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         first.cancel()
         call.cancel()
         raise
+    if call.cancelled_by_client:
+        first.cancel()
+        raise client_gone()
     if not first.done():
         first.cancel()
         if call.chunks.empty():

@@ -35,6 +35,7 @@ class Call:
         self.done: asyncio.Future[bytes] = self.loop.create_future()
         self.chunks: asyncio.Queue[Any] | None = asyncio.Queue(CHUNKS_AHEAD) if streaming else None
         self.cancelled = False
+        self.cancelled_by_client = False
 
     def emit(self, chunk: Any) -> None:
         """Give one part of a streamed answer to the caller, from a worker thread. Waits when the caller is slow.
