@@ -56,10 +56,8 @@ def run(folder: Path, port: int, *, seed: bool, terminal: Terminal | None = None
         supervisor.run_to_end(stack.prepare())
         terminal.done("prepare", TITLES["prepare"])
         supervisor.start_all(stack.platform(), TITLES)
-        if seed:
-            terminal.begin("seed")
-            supervisor.run_to_end(stack.seed(), terminal.note)
-            terminal.done("seed", "Demo project")
+        if seed and not state.seeded.exists():
+            _seed(state, stack, supervisor, terminal)
         terminal.line(
             f"Pilothouse is ready: {stack.url}  sign in as {ADMIN_EMAIL} "
             f"with the password {state.secret('admin_password')}"
@@ -76,6 +74,18 @@ def run(folder: Path, port: int, *, seed: bool, terminal: Terminal | None = None
         state.dev_json.unlink(missing_ok=True)
         state.release()
     return status
+
+
+def _seed(state: StateFolder, stack: Stack, supervisor: Supervisor, terminal: Terminal) -> None:
+    """Once per folder: what a person deletes or changes in the demo stays so. The platform works without it."""
+    terminal.begin("seed")
+    try:
+        supervisor.run_to_end(stack.seed(), terminal.note)
+    except StartError as error:
+        terminal.problem(f"There is no demo deployment; the next start tries again. {error}")
+    else:
+        state.seeded.touch()
+        terminal.done("seed", TITLES["seed"])
 
 
 def reset(folder: Path, terminal: Terminal | None = None) -> int:

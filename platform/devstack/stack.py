@@ -24,6 +24,7 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 ADMIN_EMAIL = "admin@pilothouse.local"
 SERVING_PORT = 8080
+PODS_USER = 1000
 # Pods listen on addresses of their own in 127.0.0.0/8; only a wildcard listener stands in their way.
 SOME_POD_ADDRESS = "127.200.200.200"
 TITLES = {
@@ -36,6 +37,7 @@ TITLES = {
     "requests": "Worker for batch requests",
     "beat": "Schedule",
     "watcher": "Cluster watcher",
+    "seed": "Demo project",
 }
 
 
@@ -104,7 +106,11 @@ class Stack:
                 "beat", *celery, "beat", "--schedule", str(self._state.path / "beat-schedule"), "--pidfile", "",
                 "--loglevel", "INFO",
             ),
-            self._python("watcher", "manage.py", "watch_cluster"),
+            # Somebody else's cluster may be away just now; the watcher waits for it and so must nobody else.
+            self._python(
+                "watcher", "manage.py", "watch_cluster",
+                ready_text="Watching the cluster" if self.has_cluster else "",
+            ),
         ]  # fmt: skip
 
     def seed(self) -> Spec:
@@ -183,7 +189,11 @@ class Stack:
     def _cluster(self) -> Spec:
         # A file from an earlier run would look like a cluster that is ready.
         self.kubeconfig.unlink(missing_ok=True)
-        (self._state.path / "environments").mkdir(parents=True, exist_ok=True)
+        environments = self._state.path / "environments"
+        environments.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            pods_user = int(self._outer.get("PILOTHOUSE_RUN_AS_USER") or PODS_USER)
+            os.chown(environments, pods_user, pods_user)
         command = [
             sys.executable, "-m", "localcluster", "--data", str(self._state.path / "cluster"),
             "--port", str(self._port("cluster")), "--kubeconfig", str(self.kubeconfig),

@@ -59,6 +59,11 @@ class StateFolder:
     def dev_json(self) -> Path:
         return self.path / "dev.json"
 
+    @property
+    def seeded(self) -> Path:
+        """There once the demo has been made."""
+        return self.path / "seeded"
+
     def acquire(self) -> None:
         """Become the only supervisor of this folder until this process ends, however it ends."""
         self.path.mkdir(parents=True, exist_ok=True)
