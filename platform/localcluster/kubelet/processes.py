@@ -67,18 +67,11 @@ class ShimServer:
         directory = Path(config["directory"])
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         reader, writer = os.pipe()
-        content = os.memfd_create("container")
         try:
             # Held by us before there is a shim and by the shim afterwards: never free while a start is under way.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(content, json.dumps(config).encode())
-            os.lseek(content, 0, os.SEEK_SET)
-            descriptors = [content, lock, writer, claim if claim is not None else lock]
-            if self._control is None:
-                raise StartError("the shim server is not running")
-            socket.send_fds(self._control, [b"run"], descriptors)
+            self._send(b"run", config, [lock, writer, claim if claim is not None else lock])
         finally:
-            os.close(content)
             os.close(lock)
             os.close(writer)
         answer = await _read_pipe(reader)
@@ -88,6 +81,60 @@ class ShimServer:
         if "error" in reply:
             raise StartError(reply["error"])
         return Shim(directory, reply)
+
+    def _send(self, message: bytes, config: dict[str, Any], descriptors: list[int]) -> None:
+        """One request; the configuration travels in memory, as it holds the container's secrets."""
+        if self._control is None:
+            raise StartError("the shim server is not running")
+        content = os.memfd_create("config")
+        try:
+            os.write(content, json.dumps(config).encode())
+            os.lseek(content, 0, os.SEEK_SET)
+            socket.send_fds(self._control, [message], [content, *descriptors])
+        except OSError as error:
+            raise StartError(f"the shim server does not answer: {error}") from error
+        finally:
+            os.close(content)
+
+    def execute(self, config: dict[str, Any], stdin: int, stdout: int, stderr: int) -> asyncio.StreamReader:
+        """Run a command in a container; the reader gives its pid (or error) and exit code as JSON lines.
+
+        The three descriptors stay the caller's to close.
+        """
+        self.start()
+        reader, writer = os.pipe()
+        try:
+            self._send(b"exec", config, [stdin, stdout, stderr, writer])
+        except StartError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        return stream_of(reader)
+
+
+def stream_of(descriptor: int) -> asyncio.StreamReader:
+    """A stream of what a pipe (or pty) gives; takes the descriptor over."""
+    loop = asyncio.get_running_loop()
+    stream = asyncio.StreamReader(limit=2**20)
+    os.set_blocking(descriptor, False)
+
+    def on_ready() -> None:
+        try:
+            data = os.read(descriptor, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # a pty whose other side is closed fails with EIO instead of ending
+        if data:
+            stream.feed_data(data)
+            return
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        stream.feed_eof()
+
+    loop.add_reader(descriptor, on_ready)
+    return stream
 
 
 async def _read_pipe(reader: int) -> bytes:

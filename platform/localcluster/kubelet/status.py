@@ -132,7 +132,7 @@ def pod_status(pod: Object, init: list[View], main: list[View], facts: Facts, at
     shown = inner
     if inner in ("Succeeded", "Failed") and not facts.ended:
         # The end is told only when everything is cleaned up; until then the pod looks as it did.
-        shown = old.get("phase") if old.get("phase") in ("Pending", "Running") else "Running"
+        shown = "Pending" if old.get("phase") == "Pending" and not _past_init(main) else "Running"
     status: Object = {
         "observedGeneration": pod["metadata"].get("generation", 1),
         "phase": shown,

@@ -10,12 +10,14 @@ Files in the container's directory: `state.json` (pid, start time) once running,
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
 import sys
+import termios
 import time
 import traceback
 from typing import Any
@@ -321,8 +323,66 @@ def _reply(descriptor: int, content: Any) -> None:
         return  # the kubelet is gone; state.json tells the next one
 
 
+_NAMESPACES = (("pid", kernel.CLONE_NEWPID), ("ipc", kernel.CLONE_NEWIPC), ("uts", kernel.CLONE_NEWUTS))
+
+
+def run_exec(config: dict[str, Any], descriptors: list[int]) -> None:
+    """Run a command inside a running container: config, stdin, stdout, stderr and reply are the descriptors.
+
+    The reply is two JSON lines: the command's pid or an error, then its exit code.
+    """
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, stdin, stdout, stderr, reply = descriptors
+    sandbox.join_cgroups(config.get("cgroups") or [])
+    target = config["pid"]
+    if config["isolation"] != "none":
+        kinds = [(f"/proc/{target}/ns/{name}", flag) for name, flag in (*_NAMESPACES, ("mnt", kernel.CLONE_NEWNS))]
+        opened = [(os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag) for path, flag in kinds]
+        if config["isolation"] == "user":
+            kernel.setns(os.open(f"/proc/{target}/ns/user", os.O_RDONLY | os.O_CLOEXEC), kernel.CLONE_NEWUSER)
+        for descriptor, flag in opened:
+            kernel.setns(descriptor, flag)
+    error, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _run_exec_child(config, (stdin, stdout, stderr), writer)
+    for descriptor in (writer, stdin, stdout, stderr):
+        os.close(descriptor)
+    failure = _read_all(error)
+    first = {"error": failure.decode("utf-8", "replace")} if failure else {"pid": pid}
+    with os.fdopen(reply, "wb", buffering=0) as stream:
+        stream.write(json.dumps(first).encode() + b"\n")
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        stream.write(json.dumps({"exitCode": code if code >= 0 else 128 - code}).encode() + b"\n")
+
+
+def _run_exec_child(config: dict[str, Any], streams: tuple[int, int, int], error: int) -> None:
+    """In the forked child; never returns."""
+    try:
+        os.setsid()
+        copies = [os.dup(stream) for stream in streams]
+        for number, copy in enumerate(copies):
+            os.dup2(copy, number)
+        keep = os.dup(error)
+        os.dup2(keep, 3, inheritable=False)
+        error = 3
+        os.closerange(4, 65536)
+        if config.get("tty"):
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        os.umask(0o022)
+        sandbox.become(config)
+        sandbox.execute(config)
+    except BaseException as failure:
+        text = failure.strerror if isinstance(failure, OSError) and failure.strerror else repr(failure)
+        os.write(error, text.encode("utf-8", "replace"))
+    finally:
+        os._exit(126)
+
+
 def serve(control: socket.socket) -> None:
-    """Fork a shim for every request until the kubelet closes the socket."""
+    """Fork a shim or a command for every request until the kubelet closes the socket."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         try:
@@ -336,11 +396,14 @@ def serve(control: socket.socket) -> None:
             code = 1
             try:
                 config = json.loads(_read_all(descriptors[0]))
-                run_shim(config, descriptors[2])
+                if message == b"exec":
+                    run_exec(config, descriptors)
+                else:
+                    run_shim(config, descriptors[2])
                 code = 0
             except BaseException:
                 text = traceback.format_exc()[-2000:]
-                _reply(descriptors[2], {"error": f"the container could not be started: {text}"})
+                _reply(descriptors[4 if message == b"exec" else 2], {"error": f"the container runtime failed: {text}"})
             finally:
                 os._exit(code)
         for descriptor in descriptors:

@@ -1,0 +1,77 @@
+"""What all pods of one kubelet process share."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import aiohttp
+
+from localcluster.client import Client, Object
+from localcluster.events import Recorder
+from localcluster.kubelet.cgroups import Cgroups
+from localcluster.kubelet.images import Images
+from localcluster.kubelet.isolation import Isolation
+from localcluster.kubelet.network import Addresses
+from localcluster.kubelet.processes import ShimServer
+from localcluster.resources import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
+from localcluster.watcher import Watcher
+
+NOBODY = 65534
+
+
+@dataclass(slots=True)
+class Host:
+    """The machine as its pods use it."""
+
+    client: Client
+    data: Path
+    address: str
+    isolation: Isolation
+    shims: ShimServer
+    images: Images
+    addresses: Addresses
+    cgroups: Cgroups
+    session: aiohttp.ClientSession
+    services: Watcher
+    recorders: dict[str, Recorder] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def recorder(self, node: str) -> Recorder:
+        """The event recorder that speaks for a node."""
+        if node not in self.recorders:
+            self.recorders[node] = Recorder(self.client, "kubelet", node)
+            self.spawn(self.recorders[node].run())
+        return self.recorders[node]
+
+    def spawn(self, part) -> asyncio.Task[None]:
+        """Run a coroutine in the background until it ends or the kubelet does."""
+        task = asyncio.get_running_loop().create_task(part)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def lookup(self, namespace: str, kind: Literal["ConfigMap", "Secret"], name: str) -> Object | None:
+        resource = CONFIGMAPS if kind == "ConfigMap" else SECRETS
+        return await self.client.get_or_none(resource, name, namespace)
+
+    async def token(self, namespace: str, account: str, pod: Object, spec: Object) -> str:
+        """A service account token bound to the pod."""
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {
+                "audiences": [spec["audience"]] if spec.get("audience") else [],
+                "expirationSeconds": spec.get("expirationSeconds", 3607),
+                "boundObjectRef": {
+                    "kind": "Pod",
+                    "apiVersion": "v1",
+                    "name": pod["metadata"]["name"],
+                    "uid": pod["metadata"]["uid"],
+                },
+            },
+        }
+        answer = await self.client.create_subresource(SERVICEACCOUNTS, account, namespace, "token", request)
+        return answer["status"]["token"]

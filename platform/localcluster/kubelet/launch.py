@@ -1,0 +1,287 @@
+"""How a container is to be started: user, environment, mounts, limits — everything the shim needs to know."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pwd
+import re
+import signal
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localcluster.client import Object
+from localcluster.kubelet.environment import ConfigError, command_line, declared, expand, service_links
+from localcluster.kubelet.host import NOBODY, Host
+from localcluster.kubelet.images import Runtime
+from localcluster.kubelet.processes import Shim, stream_of
+from localcluster.quantity import milli, whole
+from localcluster.times import rfc3339
+
+if TYPE_CHECKING:
+    from localcluster.kubelet.containers import Container
+
+_SITE = Path(__file__).parent / "pod_site"
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LOG_LIMIT = 10 * 1024 * 1024
+_LOG_FILES = 3
+_OUTPUT = 10240
+
+
+def stamp(seconds: float) -> str:
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))
+
+
+def user_of(pod: Object, container: Object, host: Host) -> tuple[int, int]:
+    """(uid, gid) of a container: what its security context says, nobody when that says nothing."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    own, shared = container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
+    uid = own.get("runAsUser", shared.get("runAsUser"))
+    gid = own.get("runAsGroup", shared.get("runAsGroup"))
+    if uid is None:
+        return NOBODY, NOBODY if gid is None else gid
+    return uid, (0 if uid == 0 else NOBODY) if gid is None else gid
+
+
+def group_name(pod: Object, container: str, number: int) -> str:
+    return f"{pod['metadata']['uid']}-{container}-{number}"
+
+
+async def configuration(container: Container, runtime: Runtime) -> dict[str, Any]:
+    """The shim's configuration; makes the attempt's directory. ConfigError when something it names is missing."""
+    worker, spec = container.pod, container.spec
+    pod, host = worker.pod, worker.host
+    uid, gid = user_of(pod, spec, host)
+    _check_user(pod, spec, uid, container)
+    isolated = host.isolation != "none"
+    number = container.view.restarts
+    mounts = _mounts(container)
+    environment = await _environment(container, runtime, isolated)
+    directory = worker.record.begin(container.name, number)
+    root = directory / "root"
+    _make_root(root, runtime, uid, gid)
+    log_file = directory / "termination-log"
+    log_file.touch()
+    log_file.chmod(0o666)
+    mounts.append({"source": str(log_file), "target": spec.get("terminationMessagePath") or "/dev/termination-log"})
+    mounts += [{"source": place, "target": place, "readonly": True} for place in runtime.directories]
+    mounts.append({"source": str(_SITE), "target": "/runtime/site", "readonly": True})
+    mounts.append({"source": str(worker.hosts_file()), "target": "/etc/hosts", "readonly": True})
+    argv = command_line(spec, environment, ["python3"] if runtime.name.startswith("python") else ["R", "--no-save"])
+    cwd = spec.get("workingDir") or "/"
+    if not isolated:
+        argv, environment, cwd = _without_mounts(argv, environment, cwd, mounts, root, spec)
+    limits = (spec.get("resources") or {}).get("limits") or {}
+    memory = whole(limits["memory"]) if limits.get("memory") else None
+    cpu = milli(limits["cpu"]) if limits.get("cpu") else None
+    group = host.cgroups.create(group_name(pod, container.name, number), cpu, memory) if memory or cpu else None
+    own, shared = spec.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
+    container.environment = environment
+    return {
+        "directory": str(directory),
+        "root": str(root),
+        "argv": argv,
+        "env": environment,
+        "cwd": cwd,
+        "uid": uid,
+        "gid": gid,
+        "groups": sorted({gid, *shared.get("supplementalGroups", []), *_fs_group(shared)}),
+        "switch_user": os.geteuid() == 0,
+        "privilege_escalation": own.get("allowPrivilegeEscalation", uid == 0),
+        "isolation": host.isolation,
+        "hostname": hostname(pod),
+        "mounts": sorted(mounts, key=lambda mount: mount["target"].count("/")),
+        "cgroups": list(group.paths) if group else [],
+        "oom_file": group.oom_file if group else None,
+        "memory_poll": memory if memory and not (group and group.memory_limited) else 0,
+        "log_limit": _LOG_LIMIT,
+        "log_files": _LOG_FILES,
+    }
+
+
+def _fs_group(context: Object) -> list[int]:
+    return [context["fsGroup"]] if context.get("fsGroup") is not None else []
+
+
+def _check_user(pod: Object, spec: Object, uid: int, container: Container) -> None:
+    own, shared = spec.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
+    if uid == 0 and own.get("runAsNonRoot", shared.get("runAsNonRoot")):
+        text = f'container\'s runAsUser breaks non-root policy (pod: "{container.label}", container: {container.name})'
+        raise ConfigError(text)
+
+
+def hostname(pod: Object) -> str:
+    return (pod["spec"].get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
+
+
+def _make_root(root: Path, runtime: Runtime, uid: int, gid: int) -> None:
+    """Directories a program expects to find and may write to."""
+    root.mkdir(mode=0o755)
+    for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("run", 0o755), ("home/user", 0o755), ("root", 0o755)):
+        path = root / name
+        path.mkdir(parents=True)
+        path.chmod(mode)
+    binaries = root / "runtime/bin"
+    binaries.mkdir(parents=True)
+    for name, target in runtime.links.items():
+        (binaries / name).symlink_to(target)
+    if os.geteuid() == 0:
+        for path in (root, root / "home/user", root / "run", root / "root"):
+            os.chown(path, uid, gid)
+
+
+async def _environment(container: Container, runtime: Runtime, isolated: bool) -> dict[str, str]:
+    worker, spec = container.pod, container.spec
+    pod, host = worker.pod, worker.host
+    metadata = pod["metadata"]
+    uid, _ = user_of(pod, spec, host)
+    root = worker.record.attempt(container.name, container.view.restarts) / "root"
+    home = "/root" if uid == 0 and os.geteuid() == 0 else "/home/user"
+    binaries = "/runtime/bin" if isolated else str(root / "runtime/bin")
+    links = [] if not runtime.links else [binaries]
+    base = {
+        "PATH": ":".join([*links, *runtime.path, _SYSTEM_PATH]),
+        "HOSTNAME": hostname(pod),
+        "HOME": home if isolated else str(root) + home,
+        **runtime.env,
+        "LOCALCLUSTER_POD_IP": worker.address or "",
+    }
+    if uid == os.geteuid() and uid not in (0, NOBODY):
+        with contextlib.suppress(KeyError):
+            base["USER"] = pwd.getpwuid(uid).pw_name
+    base |= _links(container, metadata["namespace"])
+    base |= worker.devices_env(container.name)
+    declaration = await declared(
+        pod,
+        spec,
+        partial(host.lookup, metadata["namespace"]),
+        base=base,
+        addresses=worker.downward_addresses(),
+        allocatable=worker.allocatable(),
+    )
+    site = "/runtime/site" if isolated else str(_SITE)
+    own = declaration.get("PYTHONPATH")
+    declaration["PYTHONPATH"] = f"{site}:{own}" if own else site
+    return declaration
+
+
+def _links(container: Container, namespace: str) -> dict[str, str]:
+    services = list(container.pod.host.services.objects.values())
+    own = namespace if container.pod.pod["spec"].get("enableServiceLinks", True) else None
+    links: dict[str, str] = {}
+    kubernetes = [s for s in services if s["metadata"]["name"] == "kubernetes"]
+    links |= service_links(kubernetes, "default")
+    if own:
+        links |= service_links(services, own)
+    return links
+
+
+def _mounts(container: Container) -> list[dict[str, Any]]:
+    paths = container.pod.volume_paths
+    pod = container.pod.pod
+    mounts = []
+    for mount in container.spec.get("volumeMounts") or []:
+        source = paths[mount["name"]]
+        sub = mount.get("subPath") or ""
+        if mount.get("subPathExpr"):
+            names = {"POD_NAME": pod["metadata"]["name"]} | {
+                entry["name"]: entry.get("value", "") for entry in container.spec.get("env") or []
+            }
+            sub = expand(mount["subPathExpr"], names)
+        if sub:
+            if ".." in Path(sub).parts or sub.startswith("/"):
+                raise ConfigError(f"volumeMounts {mount['name']}: subPath {sub} must stay inside the volume")
+            source = source / sub
+            if not source.exists():
+                source.mkdir(parents=True)
+                source.chmod(0o777)
+        mounts.append({"source": str(source), "target": mount["mountPath"], "readonly": bool(mount.get("readOnly"))})
+    return mounts
+
+
+def _without_mounts(
+    argv: list[str], environment: dict[str, str], cwd: str, mounts: list[dict[str, Any]], root: Path, spec: Object
+) -> tuple[list[str], dict[str, str], str]:
+    """Where no mount namespace can be had, paths below a mountPath are rewritten to where the volume is."""
+    table = {
+        os.path.normpath(mount["target"]): mount["source"]
+        for mount in mounts
+        if os.path.normpath(mount["target"]) != mount["source"]
+    }
+    places = sorted(table, key=len, reverse=True)
+    pattern = re.compile(r"(?<![\w./-])(" + "|".join(map(re.escape, places)) + r")(?![\w.-])") if places else None
+
+    def rewrite(text: str) -> str:
+        return pattern.sub(lambda match: table[match[1]], text) if pattern else text
+
+    environment = {name: rewrite(value) for name, value in environment.items()}
+    environment.setdefault("TMPDIR", str(root / "tmp"))
+    return [rewrite(text) for text in argv], environment, rewrite(cwd) if spec.get("workingDir") else str(root)
+
+
+def exec_configuration(container: Container, shim: Shim, argv: list[str], tty: bool) -> dict[str, Any]:
+    """What running a command in a container needs; its environment is the container's own."""
+    worker = container.pod
+    uid, gid = user_of(worker.pod, container.spec, worker.host)
+    environment = container.environment or _environment_of(shim.pid)
+    shared = worker.pod["spec"].get("securityContext") or {}
+    isolated = worker.host.isolation != "none"
+    cwd = container.spec.get("workingDir") or "/"
+    return {
+        "pid": shim.pid,
+        "isolation": worker.host.isolation,
+        "argv": argv,
+        "env": environment | ({"TERM": "xterm"} if tty else {}),
+        "cwd": cwd if isolated else str(shim.directory / "root"),
+        "uid": uid,
+        "gid": gid,
+        "groups": sorted({gid, *shared.get("supplementalGroups", []), *_fs_group(shared)}),
+        "switch_user": os.geteuid() == 0,
+        "privilege_escalation": (container.spec.get("securityContext") or {}).get("allowPrivilegeEscalation", uid == 0),
+        "tty": tty,
+    }
+
+
+def _environment_of(pid: int) -> dict[str, str]:
+    """The environment a process was started with (for containers that an earlier kubelet started)."""
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {"PATH": _SYSTEM_PATH}
+    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
+    return {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, _, value in pairs}
+
+
+async def finish_command(
+    answers: asyncio.StreamReader,
+    output: int,
+    timeout: float,  # noqa: ASYNC109 - the command is killed, not only left
+) -> tuple[int | None, str]:
+    """Wait for a command: (exit code, output), code None when it was killed for taking too long."""
+    stream = stream_of(output)
+    pid: int | None = None
+
+    async def work() -> tuple[int, str]:
+        nonlocal pid
+        first = json.loads(await answers.readline() or b"{}")
+        if "error" in first:
+            return 126, first["error"]
+        pid = first.get("pid")
+        text = await stream.read(_OUTPUT)
+        while await stream.read(65536):
+            continue
+        last = json.loads(await answers.readline() or b'{"exitCode": 1}')
+        return last["exitCode"], text.decode("utf-8", "replace")
+
+    try:
+        return await asyncio.wait_for(work(), timeout)
+    except TimeoutError:
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return None, ""
