@@ -1,0 +1,153 @@
+"""A cluster for the contract tests: the one that KUBECONFIG names, else an embedded one of their own.
+
+On a cluster named by KUBECONFIG the tests make and remove only namespaces of their own. IMAGE names an image
+that holds python3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcluster.client import ApiError, Client
+from localcluster.resources import NAMESPACES, SERVICEACCOUNTS
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the cluster under test is."""
+
+    kubeconfig: Path
+    image: str
+    embedded: bool
+    process: subprocess.Popen[bytes] | None = None
+
+
+def start_cluster(data: Path, *options: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start an embedded cluster and wait until pods can run in it: its process and its kubeconfig."""
+    kubeconfig = data / "kubeconfig"
+    environment = dict(os.environ, PYTHONPATH=str(ROOT / "platform"))
+    log = (data / "log").open("ab")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "localcluster", "--data", str(data), "--kubeconfig", str(kubeconfig), *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=log,
+    )
+    log.close()
+    guard = threading.Timer(START_SECONDS, process.kill)
+    guard.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+    finally:
+        guard.cancel()
+    if not line.startswith(b"ready"):
+        process.kill()
+        process.wait()
+        text = (data / "log").read_text()[-4000:]
+        pytest.fail(f"the embedded cluster did not become ready within {START_SECONDS} s; its log ends:\n{text}")
+    return process, kubeconfig
+
+
+def stop_cluster(process: subprocess.Popen[bytes]) -> None:
+    """End an embedded cluster and everything in it."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    image = os.environ.get("IMAGE", "python:3.11-slim")
+    named = os.environ.get("KUBECONFIG")
+    if named:
+        yield Cluster(Path(named), image, embedded=False)
+        return
+    data = tmp_path_factory.mktemp("cluster")
+    # Pods drop to another user, who must be able to reach their files.
+    for folder in (data, data.parent, data.parent.parent):
+        with contextlib.suppress(OSError):
+            folder.chmod(0o755)
+    process, kubeconfig = start_cluster(data)
+    try:
+        yield Cluster(kubeconfig, image, embedded=True, process=process)
+    finally:
+        stop_cluster(process)
+
+
+@pytest.fixture
+async def client(cluster: Cluster) -> AsyncIterator[Client]:
+    async with Client.from_kubeconfig(cluster.kubeconfig, user_agent="contract-test") as found:
+        yield found
+
+
+@pytest.fixture
+async def namespace(client: Client) -> AsyncIterator[str]:
+    """A new namespace with its default service account; removed afterwards with all it holds."""
+    name = f"contract-{uuid.uuid4().hex[:10]}"
+    await client.create(NAMESPACES, {"metadata": {"name": name}})
+    deadline = time.monotonic() + 30
+    while await client.get_or_none(SERVICEACCOUNTS, "default", name) is None:
+        assert time.monotonic() < deadline, f"namespace {name} got no service account 'default'"
+        await sleep(0.02)
+    yield name
+    with contextlib.suppress(ApiError):
+        await client.delete(NAMESPACES, name)
+
+
+async def sleep(seconds: float) -> None:
+    import asyncio
+
+    await asyncio.sleep(seconds)
+
+
+class Kubectl:
+    """kubectl against the cluster under test."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        program = Path(sys.executable).parent / "kubectl"
+        self.command = [str(program), "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace]
+
+    def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run one command; its outcome whatever it is."""
+        return subprocess.run(
+            [*self.command, *arguments], input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+        """Run one command that must succeed; its output."""
+        done = self.run(*arguments, stdin=stdin, timeout=timeout)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster, namespace: str) -> Kubectl:
+    return Kubectl(cluster, namespace)
+
+
+def pod(name: str, image: str, *command: str, **spec: Any) -> dict[str, Any]:
+    """A pod of one container `c`."""
+    container = {"name": "c", "image": image, "command": list(command)}
+    return {"metadata": {"name": name}, "spec": {"containers": [container], **spec}}
