@@ -13,6 +13,7 @@ from pathlib import Path
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOG_TAIL_LINES = 15
 POLL_SECONDS = 0.03
+LOG_BYTES = 10 * 2**20
 
 
 class StartError(RuntimeError):
@@ -59,8 +60,13 @@ class Process:
         return self.popen.pid if self.popen else None
 
     def start(self) -> None:
-        """Start the program, its output appended to the log. Returns at once; see `wait_ready`."""
+        """Start the program, its output appended to the log; a log grown large is put aside, one is kept.
+
+        Returns at once; see `wait_ready`.
+        """
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.spec.log.exists() and self.spec.log.stat().st_size > LOG_BYTES:
+            self.spec.log.replace(self.spec.log.with_suffix(".log.1"))
         command = [
             sys.executable, "-I", "-S", str(LAUNCHER),
             "--identity", self.spec.identity,

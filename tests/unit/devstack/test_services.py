@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from devstack import ports
 from devstack.postgres import NOBODY, Postgres
-from devstack.process import StartError
+from devstack.process import Process, Spec, StartError
 from devstack.services import Services
 from devstack.valkey import Valkey
 
@@ -123,3 +123,15 @@ def test_a_folder_closed_to_the_other_user_is_named(tmp_path: Path, monkeypatch:
     closed.mkdir(mode=0o700)
     with pytest.raises(PermissionError, match="Choose a data folder that all users may enter"):
         Postgres(closed / "pg", ports.free_port(), "secret", tmp_path / "log").start()
+
+
+def test_a_log_grown_large_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devstack.process.LOG_BYTES", 3)
+    log = tmp_path / "x.log"
+    log.write_text("from before")
+    process = Process(Spec("x", ["echo", "new"], {"PATH": os.environ["PATH"]}, log, tmp_path, ready_text="new"))
+    process.start()
+    assert process.popen
+    assert process.popen.wait(30) == 0
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "x.log.1").read_text() == "from before"
