@@ -3,6 +3,7 @@
 Source of the hash and of normalisation: `serving.environment`.
 """
 
+from django.conf import settings
 from django.db.models import F, Q
 
 from accounts.errors import Invalid
@@ -44,6 +45,11 @@ def resolve(project: Project, text: object, tag: object = "") -> tuple[Environme
         names = ", ".join(environment.tags.values_list("name", flat=True)) or "none"
         raise Invalid(environment_tag=f"Environment '{name}' has no tag '{wanted}'; its tags: {names}")
     return environment, wanted
+
+
+def runtimes() -> list[str]:
+    """Runtimes a base environment may have."""
+    return [*settings.PILOTHOUSE_RUNTIME_IMAGES, IMAGE_RUNTIME]
 
 
 def checked_requirements(text: str, field: str = "requirements") -> str:

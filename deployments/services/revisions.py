@@ -9,12 +9,12 @@ import re
 from typing import IO, Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import F, Max
 from django.utils import timezone
 
 from accounts import access, audit
 from accounts.access import Permission
-from accounts.errors import Conflict, Invalid, NotFound
+from accounts.errors import Conflict, Forbidden, Invalid, NotFound
 from accounts.models import User
 from deployments.models import DeploymentVersion, EnvironmentBuild, ModelVersion, Revision, Rollout
 from deployments.services import artifacts, environments, intent, packages
@@ -170,6 +170,20 @@ def rebuild(actor: User, revision: Revision) -> Revision:
     revision = _locked_revision(version, revision)
     _point_at(actor, version, revision, Rollout.Cause.REBUILD, restarted_at=timezone.now())
     return revision
+
+
+def rebuild_all(actor: User, build: EnvironmentBuild) -> int:
+    """Rebuilds every revision that is wanted now and waits for a failed build; their number. For the platform team."""
+    if not access.is_platform_admin(actor):
+        raise Forbidden("Only the platform team rebuilds for all projects")
+    waiting = Revision.objects.filter(
+        environment_build=build,
+        environment_build__state=EnvironmentBuild.State.FAILED,
+        version__target_revision=F("pk"),
+        version__deployment__project__suspended=False,
+    ).select_related("version__deployment__project")
+    # Read before the first of them queues the build again.
+    return len([rebuild(actor, revision) for revision in list(waiting)])
 
 
 @transaction.atomic
