@@ -193,7 +193,12 @@ class Hub:
 def _pods(version_id: uuid.UUID) -> list[_Pod]:
     revisions = dict(Revision.objects.filter(version_id=version_id).values_list("id", "number"))
     return [
-        _Pod(row.id, row.version.deployment.project.namespace, row.pod_name, revisions.get(row.revision_id, 0))
+        _Pod(
+            row.id,
+            row.version.deployment.project.namespace,
+            row.pod_name,
+            revisions.get(row.revision_id, 0) if row.revision_id else 0,
+        )
         for row in Instance.objects.filter(version_id=version_id, deleted_at=None).select_related(
             "version__deployment__project"
         )

@@ -87,7 +87,7 @@ async def lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         while (end := rest.find(b"\n")) >= 0:
             line, rest = bytes(rest[:end]), rest[end + 1 :]
             if not skipping:
-                yield line
+                yield line[: LONGEST + 64]
             skipping = False
         if len(rest) > LONGEST + 64:  # room for the timestamp and one byte over
             if not skipping:
