@@ -224,7 +224,7 @@ class Objects:
                 raise status.invalid(kind.resource.group, kind.resource.kind, name, causes.found)
         if kind.resource == r.SERVICES and subresource != "status":
             self._allocate(kind, new, old, dry_run=dry_run)
-        if kind.has_generation and _spec_of(kind, old) != _spec_of(kind, new):
+        if subresource != "status" and kind.has_generation and _spec_of(kind, old) != _spec_of(kind, new):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         if not applied:
             reset = managed.RESET_STATUS if subresource == "status" else managed.RESET_MAIN if kind.has_status else ()
