@@ -272,9 +272,9 @@ async def finish_command(
         if "error" in first:
             return 126, first["error"]
         pid = first.get("pid")
-        text = await stream.read(_OUTPUT)
-        while await stream.read(65536):
-            continue
+        text = b""
+        while data := await stream.read(65536):
+            text = (text + data)[:_OUTPUT]
         last = json.loads(await answers.readline() or b'{"exitCode": 1}')
         return last["exitCode"], text.decode("utf-8", "replace")
 
