@@ -11,6 +11,7 @@ from deployments.api import (
     instances,
     openapi,
     projects,
+    requests,
     revisions,
     rollouts,
     variables,
@@ -80,3 +81,15 @@ for scope, views in ((PROJECT, variables.PROJECT), (DEPLOYMENT, variables.DEPLOY
     ]
     if views.copy is not None:
         urlpatterns.append(path(f"{scope}/copy-environment-variables", views.copy.as_view()))
+
+for scope, prefix in ((DEPLOYMENT, "deployment"), (VERSION, "deployment_version")):
+    views_of = requests.named(prefix)
+    urlpatterns += [
+        path(f"{scope}/requests", views_of["RequestsView"].as_view()),
+        path(f"{scope}/requests/batch", views_of["BatchView"].as_view()),
+        path(f"{scope}/requests/stream", views_of["StreamView"].as_view()),
+        path(f"{scope}/requests/collect", views_of["CollectView"].as_view()),
+        path(f"{scope}/requests/delete", views_of["DeleteView"].as_view()),
+        path(f"{scope}/requests/cancel", views_of["CancelView"].as_view()),
+        path(f"{scope}/requests/<str:request_id>", views_of["RequestView"].as_view()),
+    ]

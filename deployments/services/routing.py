@@ -92,7 +92,10 @@ def _here() -> _Loop:
     loop = asyncio.get_running_loop()
     state = _loops.get(loop)
     if state is None:
-        state = _loops[loop] = _Loop()
+        try:
+            state = _loops[loop] = _Loop()
+        except ClusterUnreachable as error:
+            raise Unavailable(f"{error}", code="cluster_unreachable", retry_after=10) from error
     return state
 
 

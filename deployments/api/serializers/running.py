@@ -90,3 +90,31 @@ class LogOutput(serializers.Serializer):
     timestamp_str = serializers.CharField()
     log = serializers.CharField()
     metadata = serializers.DictField()
+
+
+class RequestCreatedOutput(serializers.Serializer):
+    id = serializers.UUIDField()
+    deployment = serializers.CharField()
+    version = serializers.CharField()
+    status = serializers.CharField()
+    success = serializers.BooleanField()
+    result = serializers.JSONField(allow_null=True)
+    error_message = serializers.CharField(allow_null=True)
+    timeout = serializers.IntegerField(help_text="seconds")
+
+
+class RequestQueuedOutput(serializers.ModelSerializer):
+    deployment = serializers.CharField(source="version.deployment.name")
+    version = serializers.CharField(source="version.version")
+
+    class Meta:
+        model = Request
+        fields = ["id", "deployment", "version", "status", "time_created"]
+
+
+class RequestUpdate(serializers.Serializer):
+    status = serializers.CharField(help_text="cancelled")
+
+
+class CancelledOutput(serializers.Serializer):
+    cancelled = serializers.IntegerField()

@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 
 from accounts import services
 from accounts.models import Project, Role, User
-from deployments.models import EnvironmentBuild, EnvironmentVariable, InstanceTypeGroup
+from deployments.models import EnvironmentBuild, EnvironmentVariable, Instance, InstanceTypeGroup
 from tests.app import factories
 
 
@@ -20,6 +20,7 @@ class World:
     project: Project
     people: dict[str, User]
     names: dict[str, str]
+    instance: Instance
 
 
 @pytest.fixture
@@ -65,9 +66,10 @@ def world(db: None) -> World:
             "tag_name": "v1",
             "user_id": str(factories.member(project, Role.VIEWER).pk),
             "service_user_id": str(robot.pk),
-            "request_id": str(factories.request(version, status="completed").pk),
+            "request_id": str(factories.request(version, batch=True).pk),
             **variables,
         },
+        instance,
     )
 
 

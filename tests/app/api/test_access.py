@@ -107,6 +107,25 @@ for scope, own in ((PROJECT, "project"), (DEPLOYMENT, "deployment"), (VERSION, "
     if own != "project":
         ENDPOINTS["POST", f"{scope}/copy-environment-variables"] = (EDIT, {"source_deployment": "ranker"}, 201)
 
+# These answer asynchronously, with the database in threads of their own: their tests commit what they make. There is
+# no pod behind the row of the instance, so that who may send a request is told 503.
+WAITING: dict[tuple[str, str], tuple[tuple[bool, bool, bool], Any, int]] = {}
+for scope in (DEPLOYMENT, VERSION):
+    WAITING |= {
+        ("GET", f"{scope}/requests"): (VIEW, None, 200),
+        ("POST", f"{scope}/requests"): (VIEW, {"x": 1}, 503),
+        ("POST", f"{scope}/requests/stream"): (VIEW, {"x": 1}, 503),
+    }
+    ENDPOINTS |= {
+        ("POST", f"{scope}/requests/batch"): (VIEW, [{"x": 1}], 201),
+        ("POST", f"{scope}/requests/collect"): (VIEW, "requests", 200),
+        ("POST", f"{scope}/requests/delete"): (EDIT, "requests", 204),
+        ("POST", f"{scope}/requests/cancel"): (EDIT, "requests", 200),
+        ("GET", f"{scope}/requests/{{request_id}}"): (VIEW, None, 200),
+        ("PATCH", f"{scope}/requests/{{request_id}}"): (EDIT, {"status": "cancelled"}, 200),
+        ("DELETE", f"{scope}/requests/{{request_id}}"): (EDIT, None, 204),
+    }
+
 # Open to every signed-in user, or to everybody; what they answer depends on the user.
 PERSONAL = {("GET", "/user"), ("GET", "/organizations"), ("GET", "/organizations/{organization_name}")} | {
     ("GET", "/projects"),
@@ -121,7 +140,7 @@ def bare(path: str) -> str:
 
 
 def test_no_endpoint_is_missing_here() -> None:
-    known = {(method, bare(path)) for method, path in (*ENDPOINTS, *PERSONAL, *PUBLIC)}
+    known = {(method, bare(path)) for method, path in (*ENDPOINTS, *WAITING, *PERSONAL, *PUBLIC)}
     served = set()
     api = next(
         item
@@ -138,12 +157,31 @@ def test_no_endpoint_is_missing_here() -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=" ".join)
 def test_each_standing_gets_what_it_should(endpoint: tuple[str, str], world: World, call: Call) -> None:
+    check(endpoint, *ENDPOINTS[endpoint], world, call)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("endpoint", WAITING, ids=" ".join)
+def test_each_standing_gets_what_it_should_where_it_waits(endpoint: tuple[str, str], world: World, call: Call) -> None:
+    world.instance.delete()
+    check((endpoint[0], f"{endpoint[1]}?timeout=1"), *WAITING[endpoint], world, call)
+
+
+def check(
+    endpoint: tuple[str, str],
+    allowed: tuple[bool, bool, bool],
+    body: Any,
+    success: int,
+    world: World,
+    call: Call,
+) -> None:
     method, template = endpoint
-    allowed, body, success = ENDPOINTS[endpoint]
     path = template.format(**world.names)
     factories.user("fresh@example.com")
     if body == "group":
         body = {"name": "large-first", "instance_types": [{"id": str(factories.instance_type().pk)}]}
+    if body == "requests":
+        body = [world.names["request_id"]]
     kind = "multipart" if callable(body) else "json"
 
     def answer(who: str | None) -> Any:
