@@ -15,8 +15,9 @@ from typing import Any
 
 import httpx
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 DEADLINE = 60.0
+# Not the virtual environment's: a pod's image has a Python of its own.
+BASE_PYTHON = sys.base_prefix + "/bin/python3"
 
 
 class BuildFailed(AssertionError):
@@ -29,7 +30,7 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 def build(
-    folder: Path, key: str, files: dict[str, bytes], python: str = sys.base_prefix + "/bin/python3", **variables: str
+    folder: Path, key: str, files: dict[str, bytes], python: str = BASE_PYTHON, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run build.py as its pod does. The package cache is this machine's, so that only the first run downloads."""
     cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
@@ -37,7 +38,7 @@ def build(
         for name, content in files.items():
             (Path(mounted) / name).write_bytes(content)
         environ = clean_environment(
-            PILOTHOUSE_ENV_HASH=key, PILOTHOUSE_ENVIRONMENTS_DIR=str(folder), UV_CACHE_DIR=cache, **variables
+            PILOTHOUSE_ENV_HASH=key, PILOTHOUSE_ENVIRONMENTS_DIR=str(folder), UV_CACHE_DIR=cache
         )
         # The settings that point to this machine's index, as a cluster's images have them.
         environ |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_CERT"))}
