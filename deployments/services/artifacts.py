@@ -18,7 +18,8 @@ from typing import IO, BinaryIO, Protocol, cast
 from django.conf import settings
 from django.core import signing
 from django.core.files import File
-from django.core.files.storage import FileSystemStorage, default_storage
+from django.core.files.storage import FileSystemStorage, default_storage, storages
+from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -70,19 +71,25 @@ def key_of(digest: str) -> str:
 
 @contextlib.contextmanager
 def spool(upload: Upload | IO[bytes], *, field: str = "file", limit: int | None = None) -> Iterator[Spooled]:
-    """The upload copied to a temporary file in pieces of `CHUNK`, with its digest; gone at the end of the block.
+    """The upload on disk, with its digest; read in pieces of `CHUNK` and gone at the end of the block.
 
-    ``limit`` in bytes is `PILOTHOUSE_PACKAGE_MAX_BYTES` unless given. Raises TooLarge, and Invalid for an empty one.
+    One that is in a temporary file already is not copied. ``limit`` in bytes is `PILOTHOUSE_PACKAGE_MAX_BYTES` unless
+    given. Raises TooLarge, and Invalid for an empty one.
     """
     limit = settings.PILOTHOUSE_PACKAGE_MAX_BYTES if limit is None else limit
     digest, size = hashlib.sha256(), 0
-    with tempfile.NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="pilothouse-upload-") as file:
+    on_disk = upload.file if isinstance(upload, TemporaryUploadedFile) else None
+    with contextlib.ExitStack() as stack:
+        file = on_disk or stack.enter_context(
+            tempfile.NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="pilothouse-upload-")
+        )
         for chunk in _chunks(upload):
             size += len(chunk)
             if size > limit:
                 raise TooLarge(f"{field}: the file is larger than the allowed {limit} bytes; leave out data and caches")
             digest.update(chunk)
-            file.write(chunk)
+            if on_disk is None:
+                file.write(chunk)
         if not size:
             raise Invalid(**{field: "The file is empty"})
         file.flush()
@@ -106,7 +113,7 @@ def keep(spooled: Spooled) -> None:
     if default_storage.exists(spooled.key) and default_storage.size(spooled.key) == spooled.size:
         return
     spooled.file.seek(0)
-    if not isinstance(default_storage._wrapped, FileSystemStorage):  # type: ignore[attr-defined]
+    if not isinstance(storages["default"], FileSystemStorage):
         # Object stores put whole objects.
         default_storage.save(spooled.key, File(spooled.file, name=spooled.key))
         return

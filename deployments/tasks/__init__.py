@@ -9,13 +9,13 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from deployments import cluster as clusters
-from deployments.services import scaling
+from deployments.services import artifacts, scaling
 from deployments.tasks import garbage, reconciling, requests, sweeping
 from kube.errors import ClusterUnreachable
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["autoscale", "collect_garbage", "reconcile", "requests", "sweep"]
+__all__ = ["autoscale", "collect_garbage", "reconcile", "remove_unreferenced_files", "requests", "sweep"]
 
 
 @shared_task(name="deployments.tasks.reconcile", ignore_result=True)
@@ -31,6 +31,12 @@ def collect_garbage() -> None:
         garbage.collect(clusters.current(), timezone.now())
     except ClusterUnreachable as error:
         logger.warning("Garbage waits: %s", error)
+
+
+@shared_task(name="deployments.tasks.remove_unreferenced_files", ignore_result=True)
+def remove_unreferenced_files() -> None:
+    """Delete uploads whose revisions and model versions are gone."""
+    artifacts.remove_unreferenced()
 
 
 @shared_task(name="deployments.tasks.sweep", ignore_result=True)

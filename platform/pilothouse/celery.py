@@ -14,4 +14,5 @@ app.conf.beat_schedule = {
     "sweep": {"task": "deployments.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
     "autoscale": {"task": "deployments.tasks.autoscale", "schedule": 2.0, "options": {"expires": 2}},
     "collect-garbage": {"task": "deployments.tasks.collect_garbage", "schedule": 60.0, "options": {"expires": 60}},
+    "remove-unreferenced-files": {"task": "deployments.tasks.remove_unreferenced_files", "schedule": 6 * 3600.0},
 }

@@ -128,6 +128,8 @@ STORAGES = {
             "access_key": env.text("PILOTHOUSE_S3_ACCESS_KEY", "") or None,
             "secret_key": env.text("PILOTHOUSE_S3_SECRET_KEY", "") or None,
             "file_overwrite": True,
+            # Beyond this a download goes through a temporary file; the default keeps it whole in memory.
+            "max_memory_size": 8 * 2**20,
             "default_acl": None,
         },
     }

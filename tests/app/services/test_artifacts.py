@@ -5,10 +5,12 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core import signing
 from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db import transaction
 from django.test import Client, RequestFactory
 
@@ -57,6 +59,30 @@ def test_a_file_that_was_cut_short_is_replaced():
         file.truncate(10)
     _kept(CONTENT + b"1")
     assert default_storage.size(key) == len(CONTENT) + 1
+
+
+@pytest.mark.django_db
+def test_an_upload_that_is_on_disk_already_is_not_copied_first():
+    upload = TemporaryUploadedFile("model.zip", "application/zip", len(CONTENT), None)
+    upload.write(CONTENT)
+    with artifacts.spool(upload) as spooled, transaction.atomic():
+        assert spooled.file.name == upload.temporary_file_path()
+        artifacts.keep(spooled)
+    assert Path(default_storage.path(spooled.key)).read_bytes() == CONTENT
+    upload.close()
+
+
+@pytest.mark.django_db
+def test_an_object_store_gets_whole_objects_under_the_digest(settings: Any):
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"}}
+    key = _kept(CONTENT)
+    assert b"".join(artifacts.read_range(key, 5, 1000)) == CONTENT[5:1000]
+    assert default_storage.listdir("")[0] == ["sha256"]
+    _kept(CONTENT)
+    assert len(default_storage.listdir(key.rsplit("/", 1)[0])[1]) == 1
+    assert artifacts.remove_unreferenced(grace=dt.timedelta(0)) == 1
+    with pytest.raises(NotFound):
+        artifacts.open_key(key)
 
 
 def test_files_that_nobody_points_at_are_removed_after_a_while(world: World):
