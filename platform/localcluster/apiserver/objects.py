@@ -215,7 +215,8 @@ class Objects:
         self._keep(kind, old, new, subresource)
         if subresource != "status":
             kind.defaults(new)
-        if subresource != "status":
+            if kind.resource == r.SERVICES:
+                _follow_address(old["spec"], new["spec"])
             self._validate(kind, new, old)
         else:
             causes = Causes()
@@ -403,6 +404,15 @@ class Objects:
 
 def _drops_ownership(old: Object, new: Object) -> bool:
     return bool(old["metadata"].get("managedFields")) and not new["metadata"].get("managedFields")
+
+
+def _follow_address(old: Object, new: Object) -> None:
+    """clusterIP and clusterIPs say the same: a change of the first alone changes the second."""
+    address, addresses = new.get("clusterIP"), new.get("clusterIPs")
+    if address and address != old.get("clusterIP") and addresses == old.get("clusterIPs"):
+        new["clusterIPs"] = [address]
+    elif not address and addresses and new.get("type") != "ExternalName":
+        new["clusterIP"] = addresses[0]
 
 
 def _job_identity(obj: Object) -> None:

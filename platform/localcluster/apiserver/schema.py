@@ -234,7 +234,7 @@ class ListOf(Type):
 class Struct(Type):
     """An object with named fields, compiled at its first use."""
 
-    __slots__ = ("_definition", "_fields", "_omit", "atomic", "go", "gvks", "name", "required")
+    __slots__ = ("_definition", "_fields", "_omit", "_written", "atomic", "go", "gvks", "name", "required")
 
     def __init__(self, name: str, definition: dict[str, Any]) -> None:
         self.name = name.rsplit(".", 1)[-1]
@@ -245,6 +245,7 @@ class Struct(Type):
         self._definition = definition
         self._fields: dict[str, Type] | None = None
         self._omit: dict[str, bool] = {}
+        self._written = zero.WRITTEN.get(self.name, ())
 
     @property
     def fields(self) -> dict[str, Type]:
@@ -275,6 +276,8 @@ class Struct(Type):
             one = kind.decode(one, (path, key), name, seen)
             if one or not omit[key]:
                 result[key] = one
+        for key in self._written:
+            result.setdefault(key, None)
         return result
 
 

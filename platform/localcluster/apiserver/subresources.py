@@ -185,8 +185,6 @@ class Subresources:
         new = change(whole(kind, record.load()))
         new.pop("kind")
         new.pop("apiVersion")
-        if old["spec"] != new["spec"]:
-            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         managed.updated(kind.type, old, new, writing.manager_of(request, kind, "Update", "binding"), ())
         if not is_dry:
             self.objects.store_changed(kind, new, record)

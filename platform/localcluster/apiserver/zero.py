@@ -59,6 +59,16 @@ _KEPT = {
     ("EndpointSlice", "ports"),
 }
 
+# Times that are written as null when they are not set.
+WRITTEN: dict[str, tuple[str, ...]] = {
+    "PodCondition": ("lastProbeTime", "lastTransitionTime"),
+    "NodeCondition": ("lastHeartbeatTime", "lastTransitionTime"),
+    "JobCondition": ("lastProbeTime", "lastTransitionTime"),
+    "HorizontalPodAutoscalerCondition": ("lastTransitionTime",),
+    "ContainerStateTerminated": ("startedAt", "finishedAt"),
+    "ContainerStateRunning": ("startedAt",),
+}
+
 
 def is_left_out(struct: str, field: str, kind: Any) -> bool:
     """Whether an optional field of a struct is dropped when its value is empty, 0 or false."""
