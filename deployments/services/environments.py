@@ -18,6 +18,7 @@ from serving.environment import (
     platform_tag,
     serving_archive,
 )
+from serving.package import ENTRY_POINTS
 
 # What serving a registry model without code needs on top of the model's own requirements.
 FRAMEWORK_REQUIREMENTS: dict[str, tuple[str, ...]] = {
@@ -99,6 +100,12 @@ def build_for(version: DeploymentVersion, revision: Revision) -> EnvironmentBuil
             environment=f"Environment '{environment.name}' runs container images; "
             "choose a Python or R environment for a package or a model"
         )
+    languages = _languages(revision)
+    if languages and environment.language not in languages:
+        raise Invalid(
+            environment=f"Environment '{environment.name}' is for {environment.language.title()}; revision "
+            f"{revision.number} needs one for {' or '.join(sorted(languages)).title()}"
+        )
     try:
         requirements = normalise(environment.runtime, requirements_of(environment, revision))
     except RequirementsError as error:
@@ -111,6 +118,14 @@ def build_for(version: DeploymentVersion, revision: Revision) -> EnvironmentBuil
     if not created:
         retry(build, project)
     return build
+
+
+def _languages(revision: Revision) -> set[str]:
+    """What a revision can be run by; empty when its content does not tell."""
+    if revision.kind == Revision.Kind.MODEL:
+        return {"python"}
+    paths = {entry["path"] for entry in revision.manifest}
+    return {language for entry_point, language in ENTRY_POINTS.items() if entry_point in paths}
 
 
 def retry(build: EnvironmentBuild, project: Project) -> bool:

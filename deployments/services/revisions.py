@@ -113,11 +113,6 @@ def deploy_model(actor: User, version: DeploymentVersion, model_version: ModelVe
         raise NotFound("Model version", model_version)
     version = intent.lock(version)
     _require_runtime(version, image=False)
-    if version.environment.language != "python":
-        raise Invalid(
-            environment=f"'{version.environment.name}' is an environment for R; models of the registry "
-            f"({model_version.framework}) are served by Python, choose one such as python3-11"
-        )
     return _deploy(
         actor,
         Revision(

@@ -1,6 +1,5 @@
 """Checks of input, one error per field: each says what is wrong and what is allowed. Free of HTTP and of rows."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,9 +24,9 @@ DATA_TYPES = (
 )
 MAX_DESCRIPTION = 10_000
 MAX_FIELDS = 500
+MAX_FIELD_NAME = 100
 MAX_LABELS = 100
 MAX_LABEL = 200
-_FIELD_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\- ]{0,62}\Z")
 _MISSING = "This field is required"
 
 
@@ -126,11 +125,11 @@ class Checker:
 
     def _field(self, field: str, position: int, item: dict[str, Any], taken: set[Any]) -> dict[str, Any]:
         name, data_type, widget = item.get("name"), item.get("data_type"), item.get("widget")
-        if not isinstance(name, str) or not _FIELD_NAME.match(name):
+        if not isinstance(name, str) or not _is_field_name(name):
             self.problem(
                 field,
-                f"Entry {position}: name {name!r} is not allowed; start with a letter or underscore, then letters, "
-                "digits, underscores, dots, hyphens and spaces, at most 63",
+                f"Entry {position}: name {str(name)[:80]!r} is not allowed; use 1 to {MAX_FIELD_NAME} printable "
+                "characters without spaces at either end",
             )
             name = ""
         elif name in taken:
@@ -163,3 +162,8 @@ class Checker:
         for field in given:
             if field not in allowed:
                 self.problem(field, "This field is unknown")
+
+
+def _is_field_name(name: str) -> bool:
+    # Wide on purpose: a model's features keep their names, such as "sepal length (cm)".
+    return 0 < len(name) <= MAX_FIELD_NAME and name.isprintable() and name == name.strip()

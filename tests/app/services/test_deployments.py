@@ -7,11 +7,11 @@ import pytest
 from accounts.errors import Conflict, Invalid
 from accounts.models import AuditEvent, Project
 from deployments.models import Deployment, DeploymentVersion, Rollout
-from deployments.services import deployments, projects
+from deployments.services import deployments, projects, revisions
 from tests.app import factories
-from tests.app.services.conftest import World
+from tests.app.services.conftest import World, zipped
 
-FIELDS = [{"name": "x", "data_type": "array_double"}, {"name": "label", "data_type": "string"}]
+FIELDS = [{"name": "x", "data_type": "array_double"}, {"name": "petal length (cm)", "data_type": "string"}]
 
 
 def test_a_deployment_is_stored_as_given(world: World):
@@ -44,7 +44,11 @@ def test_a_deployment_is_stored_as_given(world: World):
         ("input_type", {"input_type": "xml"}, "structured, plain"),
         ("input_fields", {"input_fields": [{"name": "x", "data_type": "float"}]}, "use one of int, double"),
         ("input_fields", {"input_fields": [{"name": "x"}]}, "unknown data_type None"),
-        ("input_fields", {"input_fields": [{"name": "1x", "data_type": "int"}]}, "start with a letter"),
+        ("input_fields", {"input_fields": [{"name": "", "data_type": "int"}]}, "1 to 100 printable"),
+        ("input_fields", {"input_fields": [{"name": " x", "data_type": "int"}]}, "1 to 100 printable"),
+        ("input_fields", {"input_fields": [{"name": "x\ny", "data_type": "int"}]}, "1 to 100 printable"),
+        ("input_fields", {"input_fields": [{"name": "x" * 101, "data_type": "int"}]}, "1 to 100 printable"),
+        ("input_fields", {"input_fields": [{"name": 7, "data_type": "int"}]}, "1 to 100 printable"),
         ("input_fields", {"input_fields": [FIELDS[0], FIELDS[0]]}, "already a field named 'x'"),
         ("input_fields", {"input_fields": ["x"]}, "give an object"),
         ("input_fields", {"input_fields": "x"}, "Give a list"),
@@ -260,6 +264,13 @@ def test_a_package_cannot_move_to_an_environment_for_images(world: World):
         deployments.update_version(world.editor, world.version, environment="container-image")
     assert "runs container images" in refusal.value.fields["environment"]
     assert DeploymentVersion.objects.get(pk=world.version.pk).environment.name == "python3-11"
+
+
+def test_a_package_cannot_move_to_an_environment_of_another_language(world: World):
+    made = revisions.upload_package(world.editor, world.version, zipped())
+    with pytest.raises(Invalid) as refusal:
+        deployments.update_version(world.editor, world.version, environment="r4-2")
+    assert f"is for R; revision {made.number} needs one for Python" in refusal.value.fields["environment"]
 
 
 def test_an_idle_version_takes_settings_with_its_next_start(world: World, wake_ups: list[Any]):

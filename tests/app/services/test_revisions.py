@@ -204,7 +204,7 @@ def test_a_registry_model_is_deployed_with_what_its_framework_needs(world: World
 
 def test_a_registry_model_needs_python_and_its_own_project(world: World):
     version = factories.version(world.deployment, "r", environment=factories.environment("r4-2"))
-    with pytest.raises(Invalid, match="served by Python"):
+    with pytest.raises(Invalid, match="is for R; revision 1 needs one for Python"):
         revisions.deploy_model(world.editor, version, world.model_version)
     with pytest.raises(NotFound):
         revisions.deploy_model(world.editor, world.version, factories.model_version())
