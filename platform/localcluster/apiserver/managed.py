@@ -37,6 +37,8 @@ _SKELETONS: dict[str, Object] = {
 }
 _SKELETON: Object = {"metadata": {}, "spec": {}, "status": {}}
 
+_REPLICAS: Path = ("f:spec", "f:replicas")
+
 ResetFields = tuple[Path, ...]
 RESET_MAIN: ResetFields = (("f:status",),)
 RESET_STATUS: ResetFields = (
@@ -51,13 +53,16 @@ RESET_STATUS: ResetFields = (
 class Manager:
     """Who writes: name, how (`Update` or `Apply`), in which version, through which subresource."""
 
-    __slots__ = ("api_version", "name", "operation", "subresource")
+    __slots__ = ("api_version", "name", "operation", "subresource", "timed")
 
-    def __init__(self, name: str, operation: str, api_version: str, subresource: str = "") -> None:
+    def __init__(
+        self, name: str, operation: str, api_version: str, subresource: str = "", *, timed: bool = True
+    ) -> None:
         self.name = name
         self.operation = operation
         self.api_version = api_version
         self.subresource = subresource
+        self.timed = timed  # dry runs give no time
 
     def owns(self, entry: Object) -> bool:
         return (
@@ -76,6 +81,8 @@ class Manager:
             "fieldsType": "FieldsV1",
             "fieldsV1": fields,
         }
+        if not self.timed:
+            del made["time"]
         if self.subresource:
             made["subresource"] = self.subresource
         return made
@@ -125,11 +132,26 @@ def updated(kind: Struct, old: Object, new: Object, manager: Manager, reset: Res
         difference = fieldset.compare(kind, _bare(old), _bare(new))
     changed = [path for path in difference.changed if _is_owned_path(path, reset)]
     removed = [path for path in difference.removed if _is_owned_path(path, reset)]
-    if changed or removed:
+    untracked = manager.subresource == "scale" and not any(
+        fieldset.contains(entry["fieldsV1"], _REPLICAS) for entry in entries
+    )
+    if (changed or removed) and not untracked:
         _give(entries, manager, changed, removed)
-    if not changed and manager.subresource == "scale":
-        entries = [entry for entry in entries if entry["fieldsV1"]]
-    new["metadata"]["managedFields"] = entries
+    new["metadata"]["managedFields"] = _sorted(entries)
+
+
+def _sorted(entries: list[Object]) -> list[Object]:
+    """Applied ones first, then by time and name."""
+    return sorted(
+        entries,
+        key=lambda entry: (
+            entry["operation"] != "Apply",
+            entry.get("time", ""),
+            entry["manager"],
+            entry["apiVersion"],
+            entry.get("subresource", ""),
+        ),
+    )
 
 
 def _bare(obj: Object) -> Object:
@@ -231,8 +253,7 @@ def applied(kind: Struct, live: Object, config: Object, manager: Manager, force:
     elif mine["fieldsV1"] != fields:
         mine["fieldsV1"] = fields
         mine["time"] = timestamps.now()
-    kept.sort(key=lambda entry: (entry["operation"] != "Apply", entry.get("time", "")))
-    result["metadata"]["managedFields"] = kept
+    result["metadata"]["managedFields"] = _sorted(kept)
     return result
 
 
@@ -308,8 +329,16 @@ def check_sent(entries: Any) -> None:
         raise StatusError(400, "BadRequest", "metadata.managedFields must be nil")
 
 
-def undeclared(name: str, api_version: str, kind: str, unknown: list[str]) -> StatusError:
+def untyped(config: Object, problem: str) -> StatusError:
+    """The failure of an apply whose configuration does not fit its type."""
+    metadata = config.get("metadata") or {}
+    name = metadata.get("name") if isinstance(metadata.get("name"), str) else ""
+    group, _, version = str(config["apiVersion"]).rpartition("/")
+    where = f"{metadata.get('namespace') or ''}/{name}; {group}/{version}, Kind={config['kind']}"
+    return internal(f"failed to create typed patch object ({where}): {problem}")
+
+
+def undeclared(config: Object, unknown: list[str]) -> StatusError:
     """The failure of an apply that names fields which the type does not have."""
     shown = [f"{'.' + path if path[0] != '[' else path}: field not declared in schema" for path in unknown]
-    text = shown[0] if len(shown) == 1 else "errors:\n" + "\n".join("  " + one for one in shown)
-    return internal(f"failed to create typed patch object ({name}; {api_version}, Kind={kind}): {text}")
+    return untyped(config, shown[0] if len(shown) == 1 else "errors:\n" + "\n".join("  " + one for one in shown))

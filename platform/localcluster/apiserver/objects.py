@@ -204,6 +204,7 @@ class Objects:
         subresource: str = "",
         dry_run: bool = False,
         applied: bool = False,
+        patching: bool = False,
     ) -> Object:
         """Store a changed object; `change` gets a copy of the old one (whole) and returns the new one."""
         record = self.record(kind, namespace, name)
@@ -211,7 +212,7 @@ class Objects:
         new = change(whole(kind, record.load()))
         new.pop("kind", None)
         new.pop("apiVersion", None)
-        self._check_update(kind, old, new)
+        self._check_update(kind, old, new, patching=patching)
         self._keep(kind, old, new, subresource)
         if subresource != "status":
             kind.defaults(new)
@@ -241,7 +242,7 @@ class Objects:
         self._write("MODIFIED", kind, new, record)
         return new
 
-    def _check_update(self, kind: Kind, old: Object, new: Object) -> None:
+    def _check_update(self, kind: Kind, old: Object, new: Object, *, patching: bool) -> None:
         metadata, before = new.setdefault("metadata", {}), old["metadata"]
         resource, name = kind.resource, before["name"]
         if metadata.setdefault("name", name) != name:
@@ -255,6 +256,10 @@ class Objects:
         version = metadata.get("resourceVersion")
         if version and not version.isdigit():
             raise status.internal(f'strconv.ParseUint: parsing "{version}": invalid syntax')
+        if patching and metadata.get("uid", before["uid"]) != before["uid"]:
+            text = f"Invalid value: {base.show(metadata['uid'])}: {base.IMMUTABLE}"
+            causes = [Cause("FieldValueInvalid", text, "metadata.uid")] * 2
+            raise status.invalid(resource.group, resource.kind, name, causes)
         if metadata.get("uid") and metadata["uid"] != before["uid"]:
             where = f"/registry/{resource.plural}/" + "/".join(filter(None, (before.get("namespace"), name)))
             why = (

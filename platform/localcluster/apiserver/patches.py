@@ -69,7 +69,7 @@ def json_patch(target: Any, operations: Any) -> Any:
     """The target with a JSON patch applied; StatusError 422 for a failed test or an impossible operation."""
     if not isinstance(operations, list):
         raise bad_request(
-            f"error decoding patch: json: cannot unmarshal {_shape(operations)} into Go value of type jsonpatch.Patch"
+            f"error decoding patch: json: cannot unmarshal {_shape(operations)} into Go value of type []handlers.jsonPatchOp"
         )
     if len(operations) > MAX_OPERATIONS:
         message = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
@@ -179,7 +179,7 @@ def _merge_map(kind: Type, target: dict[str, Any], patch: dict[str, Any]) -> Any
     if directive == "delete":
         return {}
     if directive is not None and directive != "merge":
-        raise internal(f"unknown patch type found: {directive}")
+        raise internal(f"unknown patch type: {directive} in map: {go_map(patch)}")
     result = dict(target)
     retain = patch.get(_RETAIN)
     if retain is not None:
@@ -239,9 +239,9 @@ def _merge_list(kind: Type, target: list[Any], patch: list[Any], order: list[Any
             raise internal("patch has a list item that is no object where objects with a merge key are due")
         directive = item.get(_DIRECTIVE)
         if directive not in (None, "delete", "merge"):
-            raise internal(f"Unknown patch type found: {directive}")
+            raise internal(f"unknown patch type: {directive} in map: {go_map(item)}")
         if key not in item:
-            raise internal(f"map: {_go_map(item)} does not contain declared merge key: {key}")
+            raise internal(f"map: {go_map(item)} does not contain declared merge key: {key}")
         position = next((i for i, one in enumerate(result) if one.get(key) == item[key]), None)
         if directive == "delete":
             if position is not None:
@@ -255,8 +255,15 @@ def _merge_list(kind: Type, target: list[Any], patch: list[Any], order: list[Any
     return _ordered(kind, result, target, order or named)
 
 
-def _go_map(item: dict[str, Any]) -> str:
-    return "map[" + " ".join(f"{key}:{value}" for key, value in sorted(item.items())) + "]"
+def go_map(value: Any) -> str:
+    """A decoded JSON value as Go prints it in messages."""
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{go_map(part)}" for key, part in sorted(value.items())) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(map(go_map, value)) + "]"
+    if value is None:
+        return "<nil>"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _ordered(kind: ListOf, items: list[Any], before: list[Any], wanted: list[Any]) -> list[Any]:

@@ -25,7 +25,16 @@ Path_ = tuple[Any, str] | None  # linked list of field names, innermost last
 
 
 class DecodeError(ValueError):
-    """JSON that does not fit a type; the text is what the API server says after "cannot be handled as a X: "."""
+    """JSON that does not fit a type; the text is what the API server says after "cannot be handled as a X: ".
+
+    `field` is the path of the value, `go` the type that was due, `value` what stood there instead.
+    """
+
+    def __init__(self, text: str, field: str = "", go: str = "", value: Any = None) -> None:
+        super().__init__(text)
+        self.field = field
+        self.go = go
+        self.value = value
 
 
 class Decoding:
@@ -66,7 +75,8 @@ def _mismatch(value: Any, go: str, path: Path_, owner: str) -> DecodeError:
         shown = f"number {value}"
     fields = ".".join(name for name in _names(path) if name[0] != "[" and not name.startswith('"'))
     where = f"Go struct field {owner}.{fields}" if fields else "Go value"
-    return DecodeError(f"json: cannot unmarshal {shown} into {where} of type {go}")
+    text = f"json: cannot unmarshal {shown} into {where} of type {go}"
+    return DecodeError(text, path_text(path), go, value)
 
 
 class Type:

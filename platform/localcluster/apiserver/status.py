@@ -131,7 +131,8 @@ def invalid(group: str, kind: str, name: str, causes: list[Cause]) -> StatusErro
         details["name"] = name
     if group:
         details["group"] = group
-    details["kind"] = kind
+    if kind:
+        details["kind"] = kind
     details["causes"] = [cause.as_dict() for cause in causes]
     return StatusError(422, "Invalid", f'{shown} "{name}" is invalid: {text}', details)
 

@@ -40,12 +40,12 @@ def dry_run(request: Request, options: str, body: Object | None = None) -> bool:
     return True
 
 
-def manager_of(request: Request, kind: Kind, operation: str, subresource: str = "") -> Manager:
+def manager_of(request: Request, kind: Kind, operation: str, subresource: str = "", *, timed: bool = True) -> Manager:
     """Who writes: the fieldManager parameter, else the user agent up to its slash."""
     name = request.query.get("fieldManager", "")
     if not name:
         name = request.header(b"user-agent").split("/", 1)[0][:128] or "unknown"
-    return Manager(name, operation, kind.resource.api_version, subresource)
+    return Manager(name, operation, kind.resource.api_version, subresource, timed=timed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,7 @@ def patch_type(request: Request) -> str:
     """The kind of patch by its content type; StatusError 415 for others."""
     found = codec.media_type(request)
     if found not in _PATCH_TYPES:
-        listed = ", ".join((_JSON_PATCH, _MERGE_PATCH, _STRATEGIC_PATCH, _APPLY, "application/apply-patch+cbor"))
-        message = f"the body of the request was in an unknown format - accepted media types include: {listed}"
-        if found in ("application/json", ""):
-            message = "415: Unsupported Media Type"
-        raise StatusError(415, "UnsupportedMediaType", message, {} if found in ("application/json", "") else None)
+        raise StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
     return found
 
 
@@ -146,15 +142,17 @@ async def patch(
         problems = [f'duplicate field "{path}"' for path in codec.duplicates(await request.body(), body)]
 
     def change(current: Object) -> Object:
+        if content_type == _STRATEGIC_PATCH:
+            _check_strategic(shape.kind, body)
         value = patched(shape.kind.type, shape.outward(current), content_type, body)
-        return shape.inward(_decoded(request, shape.kind, name, value, strict, problems))
+        return shape.inward(_decoded(request, shape.kind, value, strict, problems))
 
-    manager = manager_of(request, shape.kind, "Update", subresource)
-    obj = objects.update(kind, namespace, name, change, manager, subresource=subresource, dry_run=is_dry)
+    manager = manager_of(request, shape.kind, "Update", subresource, timed=not is_dry)
+    obj = objects.update(kind, namespace, name, change, manager, subresource=subresource, dry_run=is_dry, patching=True)
     return obj, False
 
 
-def _decoded(request: Request, kind: Kind, name: str, value: Any, strict: str, problems: list[str]) -> Object:
+def _decoded(request: Request, kind: Kind, value: Any, strict: str, problems: list[str]) -> Object:
     resource = kind.resource
     if not isinstance(value, dict):
         raise status.internal("the patched object is not a JSON object")
@@ -164,15 +162,27 @@ def _decoded(request: Request, kind: Kind, name: str, value: Any, strict: str, p
     try:
         obj, unknown = schema.decode(kind.type, value)
     except schema.DecodeError as error:
-        text = f"Invalid value: {_compact(value)}: {error}"
-        raise status.invalid(resource.group, resource.kind, name, [Cause("FieldValueInvalid", text, "patch")]) from None
+        raise _bad_patch(f"Invalid value: {_compact(value)}: {error}") from None
     problems = problems + [f'unknown field "{path}"' for path in unknown]
     if problems and strict == "Strict":
-        text = f"Invalid value: {_compact(value)}: strict decoding error: {', '.join(problems)}"
-        raise status.invalid(resource.group, resource.kind, name, [Cause("FieldValueInvalid", text, "patch")])
+        raise _bad_patch(f"Invalid value: {_compact(value)}: strict decoding error: {', '.join(problems)}")
     if strict == "Warn":
         request.warnings.extend(problems)
     return obj
+
+
+def _check_strategic(kind: Kind, body: Any) -> None:
+    """StatusError 422 for values of the wrong type in a strategic merge patch, in its own words."""
+    try:
+        kind.type.decode(body, None, kind.type.go, schema.Decoding())
+    except schema.DecodeError as error:
+        if error.go in ("int32", "int64", "bool", "string"):
+            text = f'Invalid value: "{patches.go_map(body)}": unrecognized type: {error.go}'
+            raise _bad_patch(text) from None
+
+
+def _bad_patch(text: str) -> StatusError:
+    return status.invalid("", "", "", [Cause("FieldValueInvalid", text, "patch")])
 
 
 def _compact(value: Any) -> str:
@@ -188,7 +198,7 @@ async def apply(
         raise status.bad_option("PatchOptions", [Cause("FieldValueRequired", text, "fieldManager")])
     codec.strictness(request, "PatchOptions")
     config = await read_patch(request)
-    manager = manager_of(request, kind, "Apply", subresource)
+    manager = manager_of(request, kind, "Apply", subresource, timed=not is_dry)
     force = request.flag("force")
     config = _check_config(kind, namespace, name, config)
     reset = _reset(kind, subresource)
@@ -228,13 +238,20 @@ def _check_config(kind: Kind, namespace: str, name: str, config: Any) -> Object:
     resource = kind.resource
     if not isinstance(config, dict):
         raise status.bad_request("error decoding YAML: the applied configuration must be an object")
-    if not config.get("kind") or not config.get("apiVersion"):
-        missing = "Kind" if not config.get("kind") else "apiVersion"
-        raise status.bad_request(f"Object '{missing}' is missing in '{orjson.dumps(config).decode()}'")
-    if (config["kind"], config["apiVersion"]) != (resource.kind, resource.api_version):
-        codec.check_kind(kind, config)
+    said = (config.get("kind") or "", config.get("apiVersion") or "")
+    if said != (resource.kind, resource.api_version):
+        group, _, version = str(said[1]).rpartition("/")
+        raise status.bad_request(f"invalid object type: {group}/{version}, Kind={said[0]}")
+    if isinstance(config.get("metadata"), dict):
+        managed.check_sent(config["metadata"].pop("managedFields", None))
+    seen = schema.Decoding()
+    try:
+        kind.type.decode(config, None, kind.type.go, seen)
+    except schema.DecodeError as error:
+        raise managed.untyped(config, _expected(error)) from None
+    if seen.unknown:
+        raise managed.undeclared(config, seen.unknown)
     metadata = config.setdefault("metadata", {})
-    managed.check_sent(metadata.pop("managedFields", None))
     if metadata.setdefault("name", name) != name:
         raise status.bad_request(
             f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
@@ -243,18 +260,20 @@ def _check_config(kind: Kind, namespace: str, name: str, config: Any) -> Object:
         raise status.bad_request(
             "the namespace of the provided object does not match the namespace sent on the request"
         )
-    seen = schema.Decoding()
-    try:
-        kind.type.decode(config, None, kind.type.go, seen)
-    except schema.DecodeError as error:
-        raise status.internal(
-            f"failed to create typed patch object ({namespace}/{name}; {resource.api_version}, "
-            f"Kind={resource.kind}): {error}"
-        ) from None
-    if seen.unknown:
-        where = f"{namespace}/{name}" if namespace else f"/{name}"
-        raise managed.undeclared(where, resource.api_version, resource.kind, seen.unknown)
     return _without_nulls(config)
+
+
+def _expected(error: schema.DecodeError) -> str:
+    """A type error in the words of server-side apply."""
+    if not error.field:
+        return str(error)
+    due = {"string": "string", "bool": "boolean"}.get(error.go, "numeric (int or float)")
+    if error.go.startswith("[]"):
+        due = "list"
+    elif error.go.startswith(("map", "v1.")):
+        due = "map"
+    found = orjson.dumps(error.value).decode()
+    return f".{error.field}: expected {due}, got &value.valueUnstructured{{Value:{found}}}"
 
 
 def _without_nulls(value: Any) -> Any:

@@ -151,7 +151,7 @@ def _volumes(found: list[Object], field: str, causes: Causes) -> set[str]:
                 causes.invalid(f"{where}.name", name, problem)
         if name in names:
             causes.duplicate(f"{where}.name", name)
-        names.add(name)
+        before = len(causes.found)
         sources = [source for source in _VOLUMES if volume.get(source) is not None]
         if not sources:
             causes.required(where, "must specify a volume type")
@@ -163,6 +163,8 @@ def _volumes(found: list[Object], field: str, causes: Causes) -> set[str]:
             causes.required(f"{where}.secret.secretName")
         if volume.get("configMap") is not None and not volume["configMap"].get("name"):
             causes.required(f"{where}.configMap.name")
+        if len(causes.found) == before:
+            names.add(name)
     return names
 
 
