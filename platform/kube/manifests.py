@@ -127,7 +127,7 @@ def template(spec: VersionSpec) -> Object:
     if spec.environment:
         pod["initContainers"] = [_fetch(spec)]
         pod["volumes"] = [
-            {"name": "package", "emptyDir": {"sizeLimit": f"{spec.size.storage}Mi"}},
+            {"name": "package", "emptyDir": {"sizeLimit": mebibytes(spec.size.storage)}},
             environments_volume(spec.volume, read_only=True),
         ]
     if spec.size.node_selector:
@@ -149,7 +149,7 @@ def _fetch(spec: VersionSpec) -> Object:
             },
             {"name": "PILOTHOUSE_PACKAGE_SHA256", "value": spec.package_digest},
             {"name": "PILOTHOUSE_PACKAGE_DIR", "value": PACKAGE_DIR},
-            {"name": "PILOTHOUSE_MODEL_FRAMEWORK", "value": spec.framework},
+            *([{"name": "PILOTHOUSE_MODEL_FRAMEWORK", "value": spec.framework}] if spec.framework else []),
         ],
         # Init containers count by their maximum, so this asks for no more than the server itself.
         "resources": resources(Size(spec.size.cpu, spec.size.memory)),
@@ -236,11 +236,22 @@ def _probe(path: str, *, period: int, timeout: int, failures: int) -> Object:
 def resources(size: Size) -> Object:
     """CPU is a request without a limit, since a throttled start is a slow start; memory is both, since it is not
     compressible."""
-    requests = {"cpu": f"{round(size.cpu * 1000)}m", "memory": f"{size.memory}Mi"}
-    limits = {"memory": f"{size.memory}Mi"}
+    requests = {"cpu": cores(size.cpu), "memory": mebibytes(size.memory)}
+    limits = {"memory": mebibytes(size.memory)}
     if size.accelerators:
         requests[size.accelerator_resource] = limits[size.accelerator_resource] = str(size.accelerators)
     return {"requests": requests, "limits": limits}
+
+
+def cores(number: float) -> str:
+    """CPU cores in the canonical form in which the API gives quantities back."""
+    milli = round(number * 1000)
+    return f"{milli}m" if milli % 1000 else str(milli // 1000)
+
+
+def mebibytes(number: int) -> str:
+    """MiB in the canonical form in which the API gives quantities back."""
+    return f"{number}Mi" if number % 1024 else f"{number // 1024}Gi"
 
 
 def pod_security(user: int) -> Object:

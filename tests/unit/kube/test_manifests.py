@@ -86,7 +86,6 @@ def test_deployment_of_a_package() -> None:
                                 },
                                 {"name": "PILOTHOUSE_PACKAGE_SHA256", "value": "d" * 64},
                                 {"name": "PILOTHOUSE_PACKAGE_DIR", "value": "/var/run/pilothouse/package"},
-                                {"name": "PILOTHOUSE_MODEL_FRAMEWORK", "value": ""},
                             ],
                             "resources": RESOURCES,
                             "securityContext": CONTAINER_SECURITY,
@@ -140,7 +139,7 @@ def test_deployment_of_a_package() -> None:
                         }
                     ],
                     "volumes": [
-                        {"name": "package", "emptyDir": {"sizeLimit": "10240Mi"}},
+                        {"name": "package", "emptyDir": {"sizeLimit": "10Gi"}},
                         {"name": "environments", "hostPath": {"path": "/environments", "type": "DirectoryOrCreate"}},
                     ],
                 },
@@ -188,11 +187,11 @@ def test_accelerators_selectors_and_tolerations() -> None:
     )
     pod = manifests.template(make(size=size))["spec"]
     assert pod["containers"][0]["resources"] == {
-        "requests": {"cpu": "4000m", "memory": "16384Mi", "nvidia.com/gpu": "2"},
-        "limits": {"memory": "16384Mi", "nvidia.com/gpu": "2"},
+        "requests": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"},
+        "limits": {"memory": "16Gi", "nvidia.com/gpu": "2"},
     }
     # The init container needs no device; asking for one would be refused on top of nothing.
-    assert pod["initContainers"][0]["resources"]["limits"] == {"memory": "16384Mi"}
+    assert pod["initContainers"][0]["resources"]["limits"] == {"memory": "16Gi"}
     assert pod["nodeSelector"] == {"gpu": "a100"}
     assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
 
@@ -318,8 +317,8 @@ def test_build_pod() -> None:
                         {"name": "PILOTHOUSE_ENVIRONMENTS_DIR", "value": "/environments"},
                     ],
                     "resources": {
-                        "requests": {"cpu": "500m", "memory": "2048Mi"},
-                        "limits": {"memory": "2048Mi"},
+                        "requests": {"cpu": "500m", "memory": "2Gi"},
+                        "limits": {"memory": "2Gi"},
                     },
                     "securityContext": CONTAINER_SECURITY,
                     "terminationMessagePolicy": "FallbackToLogsOnError",
