@@ -101,6 +101,13 @@ def integer(request: Request, name: str, default: int, *, least: int = 0, most: 
     return number
 
 
+def part(request: Request, queryset: QuerySet[Row]) -> QuerySet[Row]:
+    """`limit` and `offset` of a list that the public API gives whole: without them it is given whole here too."""
+    offset = integer(request, "offset", 0)
+    limit = integer(request, "limit", 0, most=10_000)
+    return queryset[offset : offset + limit] if limit else queryset[offset:] if offset else queryset
+
+
 def page(request: Request, queryset: QuerySet[Any], serializer: type[serializers.Serializer]) -> dict[str, Any]:
     """`{"next", "previous", "results"}` with `cursor` and `limit`, as the public API pages."""
     limit = integer(request, "limit", 50, least=1, most=MAX_PAGE)

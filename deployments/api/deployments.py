@@ -8,7 +8,8 @@ from rest_framework.response import Response
 
 from accounts.access import Permission
 from accounts.errors import Invalid
-from deployments.api.base import ApiView, labels_filter, parse, rows
+from deployments.api.base import ApiView, labels_filter, parse, part, rows
+from deployments.api.paging import PART
 from deployments.api.serializers.deployments import (
     DeploymentInput,
     DeploymentOutput,
@@ -27,7 +28,7 @@ class DeploymentsView(ApiView):
     @extend_schema(
         operation_id="deployments_list",
         tags=["deployments"],
-        parameters=[LABELS, OpenApiParameter("supports_request_format", bool)],
+        parameters=[LABELS, OpenApiParameter("supports_request_format", bool), *PART],
         responses=DeploymentOutput(many=True),
     )
     def get(self, request: Request, project_name: str) -> Response:
@@ -38,7 +39,7 @@ class DeploymentsView(ApiView):
             raise Invalid(supports_request_format=f"'{wanted}' is neither true nor false")
         if wanted:
             found = found.filter(supports_request_format=wanted == "true")
-        return Response(rows(DeploymentOutput, found))
+        return Response(rows(DeploymentOutput, part(request, found)))
 
     @extend_schema(
         operation_id="deployments_create",
@@ -89,12 +90,12 @@ class VersionsView(ApiView):
     @extend_schema(
         operation_id="deployment_versions_list",
         tags=["deployment versions"],
-        parameters=[LABELS],
+        parameters=[LABELS, *PART],
         responses=VersionOutput(many=True),
     )
     def get(self, request: Request, project_name: str, deployment_name: str) -> Response:
         found = labels_filter(self.deployment().versions.all(), request.query_params.get("labels"))
-        return Response(rows(VersionOutput, _with_latest(found)))
+        return Response(rows(VersionOutput, part(request, _with_latest(found))))
 
     @extend_schema(
         operation_id="deployment_versions_create",

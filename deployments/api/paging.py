@@ -6,6 +6,10 @@ from drf_spectacular.utils import OpenApiParameter, inline_serializer
 from rest_framework import serializers
 
 CURSOR = OpenApiParameter("cursor", description="of an earlier answer's next or previous")
+PART = (
+    OpenApiParameter("limit", int, description="at most this many; all without it"),
+    OpenApiParameter("offset", int, description="leave out this many first"),
+)
 LIMIT = OpenApiParameter("limit", int, description="results a page")
 
 
