@@ -94,21 +94,23 @@ class Recorder:
     async def _write(
         self, newer: bool, ref: Object, kind: str, reason: str, message: str, action: str, related: Any
     ) -> None:
-        if not newer:
-            message = self._combine(ref, kind, reason, message)
-        key = (ref.get("uid") or "", ref.get("fieldPath") or "", kind, reason, message)
+        combined = not newer and self._is_combined(ref, kind, reason, message)
+        if combined:
+            message = f"(combined from similar events): {message}"
+        key = (ref.get("uid") or "", ref.get("fieldPath") or "", kind, reason, "" if combined else message)
         known = self._written.pop(key, None)
         saved = None
         if known is not None:
-            saved = await self._repeat(known, newer)
+            saved = await self._repeat(known, newer, message)
         if saved is None:
             saved = await self.client.create(EVENTS, self._event(newer, ref, kind, reason, message, action, related))
         self._written[key] = saved
         while len(self._written) > _REMEMBERED:
             self._written.popitem(last=False)
 
-    def _combine(self, ref: Object, kind: str, reason: str, message: str) -> str:
-        key = (ref.get("uid") or "", ref.get("fieldPath") or "", kind, reason)
+    def _is_combined(self, ref: Object, kind: str, reason: str, message: str) -> bool:
+        """Whether so many different messages came before that this one goes into their common event."""
+        key = (ref.get("uid") or "", kind, reason)
         group = self._groups.pop(key, None)
         instant = time.monotonic()
         if group is None or instant - group.since > _AGGREGATE_WINDOW:
@@ -118,17 +120,17 @@ class Recorder:
         self._groups[key] = group
         while len(self._groups) > _REMEMBERED:
             self._groups.popitem(last=False)
-        if len(group.messages) >= _AGGREGATE_AFTER:
-            return f"(combined from similar events): {message}"
-        return message
+        if len(group.messages) > _AGGREGATE_AFTER:
+            group.messages.pop()
+        return len(group.messages) >= _AGGREGATE_AFTER
 
-    async def _repeat(self, known: Object, newer: bool) -> Object | None:
+    async def _repeat(self, known: Object, newer: bool, message: str) -> Object | None:
         moment = now()
         if newer:
             count = (known.get("series") or {}).get("count", 1) + 1
             patch: Object = {"series": {"count": count, "lastObservedTime": micro(moment)}}
         else:
-            patch = {"count": known.get("count", 1) + 1, "lastTimestamp": rfc3339(moment)}
+            patch = {"count": known.get("count", 1) + 1, "lastTimestamp": rfc3339(moment), "message": message}
         metadata = known["metadata"]
         try:
             return await self.client.patch(EVENTS, metadata["name"], metadata["namespace"], patch, kind="strategic")

@@ -9,12 +9,17 @@ import ssl
 from typing import Any
 
 from localcluster.client import Client, run_forever
+from localcluster.controllers.autoscaler import AutoscalerController
 from localcluster.controllers.context import Context
 from localcluster.controllers.deployment import DeploymentController
+from localcluster.controllers.disruption import DisruptionController
 from localcluster.controllers.endpoints import EndpointsController
 from localcluster.controllers.garbage import GarbageCollector
+from localcluster.controllers.job import JobController
 from localcluster.controllers.namespaces import NamespaceController, NamespaceDefaultsController
+from localcluster.controllers.quota import QuotaController
 from localcluster.controllers.replicaset import ReplicaSetController
+from localcluster.controllers.upkeep import EventExpiry, NodeLifecycleController
 from localcluster.signals import run_until_signalled
 
 
@@ -27,6 +32,12 @@ def controllers(context: Context, root_ca: str) -> list[Any]:
         ReplicaSetController(context),
         DeploymentController(context),
         EndpointsController(context),
+        JobController(context),
+        AutoscalerController(context),
+        QuotaController(context),
+        DisruptionController(context),
+        NodeLifecycleController(context),
+        EventExpiry(context),
     ]
 
 
