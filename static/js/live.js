@@ -1,11 +1,14 @@
 // One websocket per page. The server sends hints ("deployment X changed") and log lines; pages refetch what is shown.
 //
 // To the server:   {"subscribe": [topic, ...]}, {"unsubscribe": [topic, ...]}
-// From the server: {"changed": topic}, {"refused": topic}, {"logs": topic, ...}
+// From the server: {"changed": [topic, ...]}, {"logs": topic, "lines": [...], "skipped": n},
+//                  {"refused": topic}, {"closed": topic}
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15000;
 const BANNER_AFTER_MS = 3000;
 const POLL_EVERY_MS = 5000;
+const FOLD_MS = 250;
+const NOT_SIGNED_IN = 4401;
 
 const watchers = new Map(); // topic -> Set of functions that take the message
 let socket = null;
@@ -13,7 +16,14 @@ let delay = FIRST_DELAY_MS;
 let downSince = 0;
 let poll = null;
 
-const banner = () => document.getElementById("live-banner");
+// Shows the banner above the page with a sentence, or hides it.
+function say(text) {
+  const banner = document.getElementById("live-banner");
+  if (!banner) return;
+  banner.hidden = !text;
+  banner.querySelector("span").textContent = text;
+}
+
 const send = (message) => {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 };
@@ -28,13 +38,18 @@ function connect() {
     downSince = 0;
     clearInterval(poll);
     poll = null;
-    if (banner()) banner().hidden = true;
+    say("");
     send({ subscribe: [...watchers.keys()] });
     if (missed) everywhere({ changed: true });
   });
   socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
-  socket.addEventListener("close", () => {
+  socket.addEventListener("close", (event) => {
     socket = null;
+    if (event.code === NOT_SIGNED_IN) {
+      // Not a reload: something may be half typed on this page.
+      say("You are signed out. Sign in again in another tab, then reload this page.");
+      return;
+    }
     downSince ||= Date.now();
     if (watchers.size === 0) return;
     poll ??= setInterval(fallBack, POLL_EVERY_MS);
@@ -47,7 +62,7 @@ function connect() {
 
 function fallBack() {
   if (!downSince || Date.now() - downSince < BANNER_AFTER_MS - 100) return;
-  if (banner()) banner().hidden = false;
+  say("Live updates are interrupted. This page looks for news every few seconds until they return.");
   if (!document.hidden) everywhere({ changed: true });
 }
 
@@ -62,7 +77,7 @@ function receive(message) {
   }
 }
 
-// Calls `call` with every message about the topic; returns the function that ends it. `extra` goes with the subscription.
+// Calls `call` with every message about the topic; returns the function that ends it.
 export function watch(topic, call) {
   const functions = watchers.get(topic) ?? new Set();
   functions.add(call);
@@ -101,7 +116,7 @@ class LiveRegion extends HTMLElement {
       this.timer = undefined;
       this.stale = false;
       this.dispatchEvent(new CustomEvent("live-change"));
-    }, 150);
+    }, FOLD_MS);
   }
 }
 
@@ -113,6 +128,24 @@ document.addEventListener("htmx:oobBeforeSwap", (event) => {
   const part = event.detail.fragment.firstElementChild ?? event.detail.fragment;
   const text = part.outerHTML;
   if (!part.id) return;
-  if (shownParts.get(part.id) === text) event.detail.shouldSwap = false;
+  if (shownParts.get(part.id) === text) {
+    event.detail.shouldSwap = false;
+    return;
+  }
   shownParts.set(part.id, text);
+  // What a person opened or closed stays so; a log that shows its end goes on showing it.
+  for (const old of event.detail.target.querySelectorAll("details[id]")) {
+    const fresh = part.querySelector(`#${CSS.escape(old.id)}`);
+    if (fresh && old.dataset.touched) fresh.open = old.open;
+    if (fresh && old.dataset.touched) fresh.dataset.touched = "1";
+  }
+});
+
+document.addEventListener("click", (event) => {
+  const details = event.target.closest("summary")?.closest("details[id]");
+  if (details) details.dataset.touched = "1";
+});
+
+document.addEventListener("htmx:oobAfterSwap", (event) => {
+  for (const log of event.detail.target.ownerDocument.querySelectorAll("[data-to-end]")) log.scrollTop = log.scrollHeight;
 });

@@ -15,6 +15,7 @@ class LogTail extends HTMLElement {
     this.following = true;
     this.fresh = 0;
     this.held = [];
+    this.last = new Map(); // instance -> time of its newest line; a new socket begins with lines shown already
     this.querySelector("[data-pause]").addEventListener("click", (event) => this.pause(event.currentTarget));
     this.querySelector("[data-clear]").addEventListener("click", () => this.lines.replaceChildren());
     this.jump.addEventListener("click", () => this.toEnd());
@@ -46,7 +47,7 @@ class LogTail extends HTMLElement {
   }
 
   show(message) {
-    const rows = (message.lines ?? []).map((line) => this.row(line));
+    const rows = (message.lines ?? []).filter((line) => this.isNew(line)).map((line) => this.row(line));
     if (message.skipped) rows.unshift(this.note(`${message.skipped} lines skipped`));
     if (rows.length === 0) return;
     this.lines.querySelector("[data-empty]")?.remove();
@@ -59,6 +60,12 @@ class LogTail extends HTMLElement {
       this.jump.hidden = false;
       this.jump.querySelector("span").textContent = `Jump to latest, ${this.fresh} new`;
     }
+  }
+
+  isNew({ instance, time }) {
+    if (time <= (this.last.get(instance) ?? "")) return false;
+    this.last.set(instance, time);
+    return true;
   }
 
   row(line) {

@@ -8,7 +8,7 @@ const UNITS = [
 
 export function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
-  if (whole < 1) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (whole < 1) return "< 1 s";
   const at = UNITS.findIndex(([size]) => whole >= size);
   const [size, unit] = UNITS[at];
   const [small, smallUnit] = UNITS[at + 1] ?? [];

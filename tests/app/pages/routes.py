@@ -1,0 +1,86 @@
+"""Every page and every form's address, with what is needed to reach it."""
+
+from tests.app.pages.conftest import Site
+
+# name -> least standing that may open it (GET).
+PAGES = {
+    "deployments": "viewer",
+    "deployment-create": "editor",
+    "deployment": "viewer",
+    "version-create": "editor",
+    "version": "viewer",
+    "version-logs": "viewer",
+    "version-requests": "viewer",
+    "version-request": "viewer",
+    "version-revisions": "viewer",
+    "revision-create": "editor",
+    "revision": "viewer",
+    "revision-file": "viewer",
+    "version-settings": "viewer",
+    "models": "viewer",
+    "model-create": "editor",
+    "model": "viewer",
+    "model-version-create": "editor",
+    "model-file": "viewer",
+    "project-settings": "viewer",
+    "project-members": "viewer",
+    "project-service-users": "admin",
+    "project-variables": "viewer",
+    "project-audit": "viewer",
+}
+
+# name -> least standing that may send it (POST).
+ACTIONS = {
+    "deployment-create": "editor",
+    "deployment-delete": "editor",
+    "version-create": "editor",
+    "version-try": "viewer",
+    "version-restart": "editor",
+    "version-update": "editor",
+    "deployment-update": "editor",
+    "version-delete": "editor",
+    "version-variable-create": "editor",
+    "version-variable-delete": "editor",
+    "revision-create": "editor",
+    "revision-rollback": "editor",
+    "revision-rebuild": "editor",
+    "model-create": "editor",
+    "model-version-create": "editor",
+    "model-delete": "editor",
+    "model-version-delete": "editor",
+    "project-settings": "admin",
+    "project-delete": "admin",
+    "member-add": "admin",
+    "member-role": "admin",
+    "service-user-create": "admin",
+    "service-user-rotate": "admin",
+    "service-user-delete": "admin",
+    "project-variable-create": "editor",
+    "project-variable-delete": "editor",
+}
+
+STANDINGS = ("viewer", "editor", "admin")
+
+
+def address(site: Site, name: str) -> str:
+    """The URL of a route of the site's project."""
+    more: dict[str, list[object]] = {
+        "version-request": [site.request.pk],
+        "revision": [site.second.number],
+        "revision-file": [site.second.number],
+        "revision-rollback": [site.first.number],
+        "revision-rebuild": [site.second.number],
+        "version-variable-delete": [site.variable.pk],
+    }
+    if name in ("deployment", "version-create", "deployment-delete"):
+        return site.project_url(name, site.deployment.name)
+    if name.startswith("model") and name not in ("models", "model-create"):
+        number = [site.model_version.number] if name in ("model-file", "model-version-delete") else []
+        return site.project_url(name, site.model.name, *number)
+    if name in ("member-role", "service-user-rotate", "service-user-delete"):
+        return site.project_url(name, site.people["viewer"].pk)
+    if name == "project-variable-delete":
+        return site.project_url(name, site.variable.pk)
+    if name.startswith(("version", "revision")) or name == "deployment-update":
+        return site.url(name, *more.get(name, []))
+    return site.project_url(name)
