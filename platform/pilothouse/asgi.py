@@ -10,12 +10,18 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pilothouse.settings")
 django_application = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402  (needs the app registry)
+from django.conf import settings  # noqa: E402
 
 from monitoring.routing import websocket_urlpatterns  # noqa: E402
+from pilothouse.bodylimit import BodyLimit  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
+        "http": BodyLimit(
+            django_application,
+            upload=settings.PILOTHOUSE_PACKAGE_MAX_BYTES,
+            other=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
+        ),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

@@ -11,7 +11,7 @@ from deployments.models import Deployment, DeploymentVersion, EnvironmentBuild, 
 
 
 class DeploymentInput(Input):
-    name = serializers.CharField(required=False)
+    name = serializers.CharField()
     description = serializers.CharField(required=False, allow_blank=True)
     input_type = serializers.CharField(required=False)
     output_type = serializers.CharField(required=False)
