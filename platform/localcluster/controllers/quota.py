@@ -160,7 +160,7 @@ class QuotaController:
             count = Decimal(len(watcher.in_namespace(namespace)))
             suffix = f".{resource.group}" if resource.group else ""
             used[f"count/{resource.plural}{suffix}"] = count
-            if resource in _BARE:
+            if resource.plural in _BARE:
                 used[resource.plural] = count
         return used
 

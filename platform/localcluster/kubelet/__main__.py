@@ -70,7 +70,7 @@ async def run(options: Options) -> None:
         agent = Agent(host, keeper)
         stats = Stats(lambda: agent.workers.values())
         server = Server(agent, stats, options.token)
-        keeper.port = await server.start(_ADDRESS)
+        keeper.port = await server.start(_ADDRESS, options.data / "port")
         stack.push_async_callback(server.stop)
         await keeper.register()
         nodes = Watcher(client, NODES, handler=keeper.on_node)

@@ -26,6 +26,7 @@ LEASE_NAMESPACE = "kube-node-lease"
 _PODS = 200
 _HEARTBEAT = 10.0
 _STATUS_EVERY = 30  # heartbeats
+_CATCH_UP = 2.0
 # Hundreds of simulated nodes in one process live and die together; their leases may be renewed rarely.
 _SIMULATED_HEARTBEAT = 100.0
 _CONDITIONS = (
@@ -213,6 +214,7 @@ class NodeKeeper:
         self.port = 0
         self.images: list[str] = []
         self.nodes: dict[str, Object] = {}
+        self._stale: set[str] = set()
 
     async def register(self) -> None:
         """Create or update all Node objects; returns when each has a Ready status."""
@@ -272,8 +274,12 @@ class NodeKeeper:
     def on_node(self, change: str, node: Object, old: Object | None) -> None:
         """A watch saw one of our nodes."""
         name = node["metadata"]["name"]
-        if name in self.specs and change != "DELETED":
-            self.nodes[name] = node
+        if name not in self.specs or change == "DELETED":
+            return
+        self.nodes[name] = node
+        status = node.get("status", {})
+        if (status.get("capacity") or {}).keys() - (status.get("allocatable") or {}).keys():
+            self._stale.add(name)
 
     async def run(self) -> None:
         """Heartbeats until cancelled."""
@@ -281,8 +287,20 @@ class NodeKeeper:
         simulated = [spec for spec in self.specs.values() if spec.simulated]
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(real, _HEARTBEAT))
+            group.create_task(self._catch_up())
             if simulated:
                 group.create_task(self._beat(simulated, _SIMULATED_HEARTBEAT))
+
+    async def _catch_up(self) -> None:
+        """Make extended resources that others added to a node's capacity allocatable."""
+        while True:
+            await asyncio.sleep(_CATCH_UP)
+            while self._stale:
+                name = self._stale.pop()
+                try:
+                    await self.report(self.specs[name], self.nodes[name])
+                except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                    log.warning("status of node %s: %s", name, error)
 
     async def _beat(self, specs: list[NodeSpec], period: float) -> None:
         beats = 0

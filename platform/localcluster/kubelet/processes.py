@@ -40,7 +40,10 @@ class ShimServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOOT, str(_HERE), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                # None of our streams either: shims outlive us, and whoever waits for our end waits for theirs to close.
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
                 start_new_session=True,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -28,8 +29,8 @@ class Server:
         self._token = token
         self._runner: web.AppRunner | None = None
 
-    async def start(self, address: str) -> int:
-        """Listen on a free port and return it."""
+    async def start(self, address: str, memory: Path) -> int:
+        """Listen, on the port of an earlier run (kept in the file `memory`) if it is free, and return the port."""
         app = web.Application(middlewares=[self._authenticate])
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
@@ -38,9 +39,17 @@ class Server:
         app.router.add_get("/stats/summary", self._stats)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, address, 0)
-        await site.start()
-        return self._runner.addresses[0][1]
+        # The API server finds us by the port in the Node; the same port serves it before that is read again.
+        for port in (_read_port(memory), 0):
+            try:
+                await web.TCPSite(self._runner, address, port).start()
+                break
+            except OSError:
+                if port == 0:
+                    raise
+        chosen = self._runner.addresses[0][1]
+        memory.write_text(str(chosen))
+        return chosen
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -103,6 +112,13 @@ class Server:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         return await serve_exec(request, self._container(request))
+
+
+def _read_port(memory: Path) -> int:
+    try:
+        return int(memory.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _options(query: Any) -> LogOptions:
