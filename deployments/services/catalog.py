@@ -106,9 +106,10 @@ def create_model_version(
     with artifacts.spool(file) as spooled:
         _check_beginning(spooled.file.read(16), Framework(framework))
         with transaction.atomic():
+            # Before the lock: storing a large file takes its time.
+            artifacts.keep(spooled)
             model = _locked(model)
             intent.require_active(model.project)
-            artifacts.keep(spooled)
             last = model.versions.aggregate(last=Max("number"))["last"] or 0
             version = ModelVersion.objects.create(
                 model=model,

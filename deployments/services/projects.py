@@ -135,10 +135,8 @@ def delete_project(actor: User, project: Project) -> None:
         "deployments": list(project.deployments.values_list("name", flat=True)),
         "models": list(project.models.values_list("name", flat=True)),
     }
-    # The trail outlives the project: it keeps the name, not the row.
-    event = audit.record(actor, "delete", project, project=project, old=old)
-    project.audit_events.update(project=None)
-    event.refresh_from_db()
+    # The trail outlives the project by its name.
+    audit.record(actor, "delete", project, project=project, old=old)
     project.delete()
     intent.collect_garbage_later()
 

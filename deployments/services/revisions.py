@@ -59,8 +59,10 @@ def upload_package(
         package = packages.inspect(spooled.file, version.environment.language)
         contents = packages.manifest(spooled.file, package.root)
         with transaction.atomic():
-            version = intent.lock(version)
+            # Before the lock: storing a large file takes its time.
             artifacts.keep(spooled)
+            version = intent.lock(version)
+            _require_runtime(version, image=False)
             return _deploy(
                 actor,
                 Revision(
