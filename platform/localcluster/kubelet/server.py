@@ -48,7 +48,7 @@ class Server:
                 if port == 0:
                     raise
         chosen = self._runner.addresses[0][1]
-        memory.write_text(str(chosen))
+        _write_port(memory, chosen)
         return chosen
 
     async def stop(self) -> None:
@@ -119,6 +119,10 @@ def _read_port(memory: Path) -> int:
         return int(memory.read_text())
     except (OSError, ValueError):
         return 0
+
+
+def _write_port(memory: Path, port: int) -> None:
+    memory.write_text(str(port))
 
 
 def _options(query: Any) -> LogOptions:
