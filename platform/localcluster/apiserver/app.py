@@ -58,8 +58,8 @@ class Application:
             answer = web.failure(status.bad_request("the body of the request is nested too deeply"))
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
-            error = StatusError(500, "InternalError", "Internal error occurred: see the server's log", {})
-            answer = web.failure(error)
+            message = "Internal error occurred: see the server's log"
+            answer = web.failure(StatusError(500, "InternalError", message, {}))
         await web.send(answer, send, request.warnings, views.wants_yaml(request.header(b"accept")))
 
     def _authenticate(self, request: Request) -> User:
@@ -186,7 +186,9 @@ class Application:
     # -- objects ----------------------------------------------------------------------------------
 
     def _view(self, request: Request, target: Target, kind: Kind) -> views.View:
-        chosen = views.choose(request.header(b"accept"))
+        # A watch of metadata sends the objects one by one, and they are asked for by either name.
+        of_list = not target.name and not request.flag("watch")
+        chosen = views.choose(request.header(b"accept"), of_list=of_list)
         if chosen == "Table":
             from localcluster.apiserver import tables
 
@@ -237,6 +239,9 @@ class Application:
         namespace, name = target.namespace or "", target.name
         method = request.method
         if method in ("GET", "HEAD"):
+            version = request.query.get("resourceVersion", "")
+            if version:
+                await reading.reach(self.store, reading.version_of(version))
             record = self.objects.record(kind, namespace, name)
             return Response(self._view(request, target, kind).single(record))
         if method == "PUT":

@@ -78,17 +78,19 @@ class Tokens:
             self.component: User("system:localcluster", (ADMINS, _AUTHENTICATED)),
         }
 
-    def user(self, token: str) -> User | None:
-        """The identity a token proves, None when it proves none. The service account must still be checked."""
+    def user(self, token: str, audience: str = ISSUER) -> User | None:
+        """The identity a token proves to an audience, None when it proves none.
+
+        Whether its service account still exists must be checked besides.
+        """
         for known, user in self._users.items():
             if hmac.compare_digest(known.encode(), token.encode()):
                 return user
         claims = self._claims(token)
-        if claims is None:
+        if claims is None or audience not in claims["aud"]:
             return None
         account = claims["kubernetes.io"]
         namespace, name = account["namespace"], account["serviceaccount"]["name"]
-        groups = (f"system:serviceaccounts:{namespace}", "system:serviceaccounts", _AUTHENTICATED)
         extra = {"authentication.kubernetes.io/credential-id": [f"JTI={claims['jti']}"]}
         if "pod" in account:
             extra["authentication.kubernetes.io/pod-name"] = [account["pod"]["name"]]
@@ -96,10 +98,6 @@ class Tokens:
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", _AUTHENTICATED)
         uid = account["serviceaccount"]["uid"]
         return User(f"system:serviceaccount:{namespace}:{name}", groups, uid, extra)
-
-    def audiences(self, token: str) -> list[str]:
-        claims = self._claims(token)
-        return claims["aud"] if claims else []
 
     def _claims(self, token: str) -> dict[str, Any] | None:
         parts = token.split(".")

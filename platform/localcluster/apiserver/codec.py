@@ -97,7 +97,7 @@ def _load_yaml(raw: bytes) -> Any:
 
 
 class _Marked(dict[str, Any]):
-    __slots__ = ("duplicates",)
+    duplicates: list[str]
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

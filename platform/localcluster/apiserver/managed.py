@@ -24,7 +24,7 @@ _UNOWNED_METADATA = (
     "managedFields",
     "resourceVersion",
 )
-_POD_TEMPLATE = {"metadata": {}, "spec": {}}
+_POD_TEMPLATE: Object = {"metadata": {}, "spec": {}}
 # Struct fields that Go always writes: present in an empty object, hence never "added".
 _SKELETONS: dict[str, Object] = {
     "Deployment": {"metadata": {}, "spec": {"strategy": {}, "template": _POD_TEMPLATE}, "status": {}},
@@ -117,7 +117,8 @@ def created(kind: Struct, obj: Object, manager: Manager, reset: ResetFields) -> 
     """Write the managedFields of an object that a create request made."""
     empty = _SKELETONS.get(kind.name, _SKELETON)
     fields = _strip(fieldset.of_added(kind, obj, empty), reset)
-    obj["metadata"]["managedFields"] = [manager.entry(fields)] if fields else []
+    if fields:
+        obj["metadata"]["managedFields"] = [manager.entry(fields)]
 
 
 def updated(kind: Struct, old: Object, new: Object, manager: Manager, reset: ResetFields) -> None:
@@ -125,7 +126,6 @@ def updated(kind: Struct, old: Object, new: Object, manager: Manager, reset: Res
     sent = new["metadata"].get("managedFields")
     if sent is not None and (sent == [] or sent == [{}]):
         entries: list[Object] = []  # the documented way of dropping all ownership
-        new["metadata"]["managedFields"] = entries
         difference = fieldset.Difference()
     else:
         entries = copy.deepcopy(old["metadata"].get("managedFields") or [])
@@ -137,7 +137,9 @@ def updated(kind: Struct, old: Object, new: Object, manager: Manager, reset: Res
     )
     if (changed or removed) and not untracked:
         _give(entries, manager, changed, removed)
-    new["metadata"]["managedFields"] = _sorted(entries)
+    new["metadata"].pop("managedFields", None)
+    if entries:
+        new["metadata"]["managedFields"] = _sorted(entries)
 
 
 def _sorted(entries: list[Object]) -> list[Object]:

@@ -95,7 +95,7 @@ def answer(objects: Objects, stats: list[Any], request: Request, target: Target)
     test = selectors.labels(selector) if selector else None
     if test is not None:
         items = [one for one in items if test(one["metadata"].get("labels") or {})]
-    as_table = views.choose(request.header(b"accept")) == "Table"
+    as_table = views.choose(request.header(b"accept"), of_list=not target.name) == "Table"
     if target.name:
         found = [one for one in items if one["metadata"]["name"] == target.name]
         if not found:

@@ -157,7 +157,7 @@ def _remove(document: Any, parts: list[str]) -> Any:
 def strategic_merge(kind: Type, target: Any, patch: Any) -> Any:
     """The target with a strategic merge patch applied, by the merge keys of its type."""
     if not isinstance(patch, dict):
-        raise bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")
+        raise bad_request("error decoding patch: the strategic merge patch is not a JSON object")
     return _merge_map(kind, target if isinstance(target, dict) else {}, patch)
 
 

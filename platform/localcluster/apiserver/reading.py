@@ -105,7 +105,8 @@ def _check_list_options(request: Request, *, watching: bool) -> None:
         raise status.bad_option("ListOptions", causes)
 
 
-def _version(text: str) -> int:
+def version_of(text: str) -> int:
+    """A resourceVersion parameter as a number; StatusError 400."""
     try:
         return int(text)
     except ValueError:
@@ -115,7 +116,7 @@ def _version(text: str) -> int:
         ) from None
 
 
-async def _reach(store: Store, revision: int) -> None:
+async def reach(store: Store, revision: int) -> None:
     """Wait a little for a revision that was not given yet; StatusError 504 when it does not come."""
     for _ in range(30):
         if store.revision >= revision:
@@ -164,7 +165,7 @@ async def list_objects(
     limit = _integer(request, "limit")
     token = request.query.get("continue", "")
     version_text = request.query.get("resourceVersion", "")
-    version = _version(version_text) if version_text else 0
+    version = version_of(version_text) if version_text else 0
     match = request.query.get("resourceVersionMatch", "")
     if version_text == "0" and not match:
         limit = 0
@@ -173,7 +174,7 @@ async def list_objects(
     if token:
         records, revision, start = _continued(store, table, namespace, token)
     elif version and (match == "Exact" or (limit and not match)):
-        await _reach(store, version)
+        await reach(store, version)
         try:
             records, revision = table.snapshot(version, namespace), version
         except LookupError:
@@ -182,7 +183,7 @@ async def list_objects(
             ) from None
     else:
         if version:
-            await _reach(store, version)
+            await reach(store, version)
             revision = store.revision
         records = list(table.records(namespace))
     if test is not None:
@@ -281,7 +282,7 @@ class Watching:
         synthetic = (version == 0 and "sendInitialEvents" not in request.query) or initial
         if synthetic:
             if version > self.store.revision:
-                await _reach(self.store, version)
+                await reach(self.store, version)
             version = self.store.revision
             position = ring.position_after(version)
             first = [record for record in table.records(namespace) if test is None or test(record)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from localcluster import resources as r
-from localcluster.apiserver import auth, codec, status
+from localcluster.apiserver import auth, codec, status, timestamps
 from localcluster.apiserver.auth import Tokens, User
 from localcluster.apiserver.registry import Kind
 from localcluster.apiserver.target import Target
@@ -30,14 +30,24 @@ _EVERYTHING = [
     },
     {"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
 ]
-_PATHS = [
-    {"verbs": ["*"], "nonResourceURLs": ["*"]},
-    {
-        "verbs": ["get"],
-        "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*"],
-    },
-    {"verbs": ["get"], "nonResourceURLs": ["/readyz", "/version", "/version/"]},
-]
+_PUBLIC = {"verbs": ["get"], "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"]}
+_DISCOVERY = {
+    "verbs": ["get"],
+    "nonResourceURLs": [
+        "/api",
+        "/api/*",
+        "/apis",
+        "/apis/*",
+        "/healthz",
+        "/livez",
+        "/openapi",
+        "/openapi/*",
+        "/readyz",
+        "/version",
+        "/version/",
+    ],
+}
+_ALL_PATHS = {"verbs": ["*"], "nonResourceURLs": ["*"]}
 
 
 class Reviews:
@@ -55,15 +65,21 @@ class Reviews:
         spec = body.get("spec") or {}
         shown: Object = {"kind": name, "apiVersion": f"{group}/v1", "metadata": body.get("metadata") or {}}
         if name == "SelfSubjectReview":
+            shown["metadata"] = {"creationTimestamp": timestamps.now()}
             shown["status"] = {"userInfo": _info(request.user)}
         elif name == "TokenReview":
             shown |= {"spec": spec, "status": self._token(spec)}
         elif name == "SelfSubjectRulesReview":
+            if not spec.get("namespace"):
+                raise status.bad_request("no namespace on request")
             shown |= {"spec": {}, "status": _rules(request.user)}
         else:
             user = request.user
             if name != "SelfSubjectAccessReview":
                 user = User(spec.get("user", ""), tuple(spec.get("groups") or ()))
+            _check_attributes(spec)
+            if target.namespace is not None:
+                shown["metadata"] = {**shown["metadata"], "namespace": target.namespace}
             shown |= {"spec": spec, "status": _access(user, spec)}
         return json_answer(shown, 201)
 
@@ -71,8 +87,15 @@ class Reviews:
         token = spec.get("token", "")
         user = self.tokens.user(token)
         if user is None:
-            return {"user": {}, "error": "[invalid bearer token, token lookup failed]"}
+            return {"user": {}, "error": "invalid bearer token"}
         return {"authenticated": True, "user": _info(user), "audiences": spec.get("audiences") or [auth.ISSUER]}
+
+
+def _check_attributes(spec: Object) -> None:
+    if (spec.get("resourceAttributes") is None) == (spec.get("nonResourceAttributes") is None):
+        text = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        cause = status.Cause("FieldValueInvalid", text, "spec.resourceAttributes")
+        raise status.invalid("authorization.k8s.io", "", "", [cause])
 
 
 def _info(user: User) -> Object:
@@ -93,14 +116,16 @@ def _access(user: User, spec: Object) -> Object:
         allowed = auth.allows_path(user, (spec.get("nonResourceAttributes") or {}).get("path", ""))
     if not allowed:
         return {"allowed": False}
-    if not user.is_admin:
+    if user.is_admin:
         return {"allowed": True}
-    reason = (
-        f'RBAC: allowed by ClusterRoleBinding "cluster-admin" of ClusterRole "cluster-admin" to Group "{auth.ADMINS}"'
-    )
+    role = "system:discovery" if asked is None else "system:basic-user"
+    reason = f'RBAC: allowed by ClusterRoleBinding "{role}" of ClusterRole "{role}" to Group "system:authenticated"'
     return {"allowed": True, "reason": reason}
 
 
 def _rules(user: User) -> Object:
-    rules, paths = (_EVERYTHING, _PATHS) if user.is_admin else (_EVERYTHING[1:], _PATHS[1:])
+    if user.is_admin:
+        rules, paths = _EVERYTHING, [_ALL_PATHS, _PUBLIC, _DISCOVERY]
+    else:
+        rules, paths = _EVERYTHING[1:], [_DISCOVERY, _PUBLIC]
     return {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -36,9 +37,7 @@ class _Server(uvicorn.Server):
     def install_signal_handlers(self) -> None:
         return
 
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        import contextlib
-
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
 
@@ -92,7 +91,7 @@ async def serve(data: Path, port: int, node_token: str, ready: Callable[[int], N
     kubeconfig.write(data / COMPONENT_KUBECONFIG, url, app.tokens.component, authority)
     kubeconfig.write(data / ADMIN_KUBECONFIG, url, app.tokens.admin, authority)
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         http="httptools",
         ws="websockets-sansio",
         loop="none",

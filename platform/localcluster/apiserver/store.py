@@ -210,7 +210,7 @@ class Store:
         database.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID")
         row = database.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()
         # Revisions that were seen but not logged before a crash must never be given again.
-        self.revision = self.durable_revision = (row[0] // _RESTART_GAP + 1) * _RESTART_GAP if row else 1
+        self.revision = self.durable_revision = ((row[0] if row else 0) // _RESTART_GAP + 1) * _RESTART_GAP
         database.execute("INSERT OR REPLACE INTO meta VALUES ('revision', ?)", (self.revision,))
         for name, namespace, key, body in database.execute("SELECT resource, namespace, name, body FROM objects"):
             table = self._by_name.get(name)

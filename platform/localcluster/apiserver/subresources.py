@@ -297,7 +297,12 @@ class Subresources:
         answer = {
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
-            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": timestamps.now()},
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "uid": account.uid,
+                "creationTimestamp": timestamps.now(),
+            },
             "spec": {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": bound},
             "status": {"token": self.tokens.issue(claims), "expirationTimestamp": expires},
         }

@@ -23,8 +23,11 @@ def wants_yaml(accept: str) -> bool:
     return accept.partition(",")[0].partition(";")[0].strip() == "application/yaml"
 
 
-def choose(accept: str) -> str:
-    """`plain`, `Table` or `PartialObjectMetadata` for an Accept header; StatusError 406 for other formats."""
+def choose(accept: str, *, of_list: bool) -> str:
+    """`plain`, `Table` or `PartialObjectMetadata` for an Accept header; StatusError 406 for other formats.
+
+    `of_list`: whether the answer is a list or a watch of one, which has a name of its own as metadata only.
+    """
     if not accept or accept in ("application/json", "*/*"):
         return "plain"
     for part in accept.split(","):
@@ -39,7 +42,7 @@ def choose(accept: str) -> str:
             continue
         if wanted == "Table":
             return "Table"
-        if wanted.startswith("PartialObjectMetadata"):
+        if wanted == ("PartialObjectMetadataList" if of_list else "PartialObjectMetadata"):
             return "PartialObjectMetadata"
     message = f"406: Not Acceptable\n\nAvailable representations: {_AVAILABLE}"
     raise StatusError(406, "NotAcceptable", message, {})

@@ -20,7 +20,7 @@ class Loader(yaml.SafeLoader):
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise yaml.YAMLError("the document has too many nodes")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()

@@ -150,7 +150,7 @@ def metadata(meta: Object, name_rule: Any, causes: Causes, field: str = "metadat
         for problem in name_rule(name):
             causes.invalid(f"{field}.name", name, problem)
     labels(meta.get("labels"), f"{field}.labels", causes)
-    annotations(meta.get("annotations"), f"{field}.annotations", causes)
+    annotation_map(meta.get("annotations"), f"{field}.annotations", causes)
     for index, owner in enumerate(meta.get("ownerReferences") or ()):
         where = f"{field}.ownerReferences[{index}]"
         for key in ("kind", "name", "uid"):
@@ -169,7 +169,8 @@ def metadata(meta: Object, name_rule: Any, causes: Causes, field: str = "metadat
             causes.invalid(f"{field}.finalizers[{index}]", finalizer, problem)
 
 
-def annotations(found: dict[str, str] | None, field: str, causes: Causes) -> None:
+def annotation_map(found: dict[str, str] | None, field: str, causes: Causes) -> None:
+    """Keys and total size of annotations."""
     size = 0
     for key, value in (found or {}).items():
         size += len(key) + len(value)

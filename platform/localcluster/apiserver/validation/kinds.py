@@ -36,7 +36,7 @@ def _selects_template(spec: Object, kind: str, causes: Causes) -> None:
 
 def _template(template: Object, causes: Causes, restart: list[str]) -> None:
     base.labels(template.get("metadata", {}).get("labels"), "spec.template.labels", causes)
-    base.annotations(template.get("metadata", {}).get("annotations"), "spec.template.annotations", causes)
+    base.annotation_map(template.get("metadata", {}).get("annotations"), "spec.template.annotations", causes)
     spec = template.get("spec") or {}
     pods.spec(spec, "spec.template.spec", causes)
     policy = spec.get("restartPolicy")

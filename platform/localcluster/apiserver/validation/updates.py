@@ -53,7 +53,7 @@ def _spec_diff(old: Object, new: Object) -> str:
     lines = [
         orjson.dumps(one, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode().splitlines() for one in (old, new)
     ]
-    found = list(difflib.unified_diff(*lines, lineterm="", n=3))[2:]
+    found = list(difflib.unified_diff(lines[0], lines[1], lineterm="", n=3))[2:]
     return "\n" + "\n".join(found) + "\n" if found else ""
 
 
