@@ -5,6 +5,7 @@ Production is the default: a missing secret or database stops the start. `make r
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dj_database_url
 
@@ -193,6 +194,8 @@ KUBECONFIG = env.text("KUBECONFIG", "")
 PILOTHOUSE_URL = env.text("PILOTHOUSE_URL", "http://127.0.0.1:8000").rstrip("/")
 # Where pods reach this platform to fetch their package; differs from the public address inside a cluster.
 PILOTHOUSE_INTERNAL_URL = env.text("PILOTHOUSE_INTERNAL_URL", PILOTHOUSE_URL).rstrip("/")
+if (_internal_host := urlsplit(PILOTHOUSE_INTERNAL_URL).hostname) and _internal_host not in ALLOWED_HOSTS:
+    ALLOWED_HOSTS.append(_internal_host)
 PILOTHOUSE_NAMESPACE_PREFIX = env.text("PILOTHOUSE_NAMESPACE_PREFIX", "ph-")
 PILOTHOUSE_SERVING_PORT = env.number("PILOTHOUSE_SERVING_PORT", 8080, at_least=1)
 # "pods": to each pod's own address (in a cluster, embedded cluster); "apiserver": through services/proxy from outside.
@@ -220,6 +223,8 @@ X_FRAME_OPTIONS = "DENY"
 # Plain http is for the loopback of one machine; anything else sits behind TLS.
 _PLAIN_HTTP = env.flag("PILOTHOUSE_PLAIN_HTTP", DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not _PLAIN_HTTP
+# Pods fetch by PILOTHOUSE_INTERNAL_URL, which may be the plain address of a Service inside the cluster.
+SECURE_REDIRECT_EXEMPT = [r"^internal/artifacts/"]
 SECURE_HSTS_SECONDS = 0 if _PLAIN_HTTP else 365 * 86400
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not _PLAIN_HTTP
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("PILOTHOUSE_BEHIND_PROXY") else None

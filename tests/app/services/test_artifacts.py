@@ -163,6 +163,12 @@ def test_a_forged_link_and_a_deleted_revision_fetch_nothing(big: Revision, world
     assert client.get(path).status_code == 404
 
 
+def test_pods_inside_the_cluster_may_fetch_without_tls(big: Revision, client: Client, settings: Any):
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get(_path(big)).status_code == 200
+    assert client.get("/sign-in/").status_code == 301
+
+
 def test_other_signatures_of_the_platform_open_nothing(big: Revision, client: Client):
     token = signing.dumps({"revision": big.pk.hex})
     assert client.get(f"/internal/artifacts/{token}/").status_code == 404
