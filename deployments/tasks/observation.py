@@ -113,10 +113,13 @@ def _save_events(instance: Instance, events: tuple[Event, ...]) -> bool:
 def save_steps(rollout: Rollout, progress: Progress, deadline: dt.timedelta, now: dt.datetime) -> bool:
     """First times of the steps of a rollout under way, its deadline and its reason."""
     columns: dict[str, Any] = {}
+    before = rollout.queued_at
     for name in ("environment_at", "scheduled_at", "starting_at", "ready_at", "serving_at"):
-        reached = getattr(progress.steps, name)
-        if reached is not None and getattr(rollout, name) is None:
-            columns[name] = max(reached, rollout.queued_at)
+        saved, reached = getattr(rollout, name), getattr(progress.steps, name)
+        if saved is None and reached is not None:
+            # The cluster's times are whole seconds of other clocks; a step never comes before the one before it.
+            saved = columns[name] = max(reached, before)
+        before = saved or before
     if progress.steps.environment_at is not None and rollout.deadline_at is None:
         columns["deadline_at"] = now + deadline
     for name, value in reason_columns(progress.reason).items():
