@@ -22,6 +22,8 @@ if not (os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL")):
     PLANNED = Services.plan(FOLDER)
     os.environ.update(PLANNED.environment())
 (FOLDER / "state" / "static").mkdir(parents=True)  # WhiteNoise warns of a missing folder
+# The contract tests run against the cluster that the caller names; nothing else may reach it.
+os.environ.setdefault("CONTRACT_KUBECONFIG", os.environ.get("KUBECONFIG", ""))
 os.environ.update(
     DJANGO_SETTINGS_MODULE="pilothouse.settings",
     PILOTHOUSE_SECRET_KEY="tests-only-" + secrets.token_urlsafe(40),

@@ -80,7 +80,7 @@ def stop_cluster(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     image = os.environ.get("IMAGE", "python:3.11-slim")
-    named = os.environ.get("KUBECONFIG")
+    named = os.environ.get("CONTRACT_KUBECONFIG")  # what KUBECONFIG was when the tests were started
     if named:
         yield Cluster(Path(named), image, embedded=False)
         return
