@@ -331,6 +331,8 @@ def run(command: list[str], environ: Environ, failure: str = "") -> None:
         if held:
             print("".join(lines), end="", flush=True)
         return
+    # R's last words say nothing; what went wrong stands before them.
+    lines = [line for line in lines if line.strip() != "Execution halted"]
     first = next((index for index, line in enumerate(lines) if line.startswith(_ERROR_STARTS)), max(len(lines) - 40, 0))
     details = "".join(lines[first:])
     if code < 0:

@@ -38,8 +38,14 @@ guarded <- function(task) {
 # Calls a function of the package with those of the offered arguments that it takes.
 call_with <- function(fun, offered, positional) {
   wanted <- names(formals(fun))
-  if (is.null(wanted) || "..." %in% wanted) {
+  if (is.primitive(fun)) {
+    return(do.call(fun, unname(offered[1])))
+  }
+  if ("..." %in% wanted) {
     return(do.call(fun, offered))
+  }
+  if (length(wanted) == 0L) {
+    return(fun())
   }
   named <- offered[intersect(names(offered), wanted)]
   # The data is the first argument, whatever the package calls it.

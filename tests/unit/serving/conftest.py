@@ -48,6 +48,21 @@ def plain(environments: Environments) -> Path:
 
 
 @pytest.fixture(scope="session")
+def models(environments: Environments) -> Path:
+    """An environment that serves every kind of registry model."""
+    return environments.get("scikit-learn==1.9.1\njoblib\nskops\nonnxruntime\npandas\n")
+
+
+@pytest.fixture(scope="session")
+def trained(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders with one trained model each, made by scikit-learn itself."""
+    folder = tmp_path_factory.mktemp("trained")
+    script = Path(__file__).with_name("train_models.py")
+    subprocess.run([models / "bin" / "python", script, folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def rscript() -> str:
     found = shutil.which("Rscript")
     assert found, "Rscript is missing: install R (Debian's r-base-core); `make test` does so where it may."

@@ -184,7 +184,7 @@ def test_asynchronous_generators_stream(serve, plain):
 
 
 def test_requests_takes_the_whole_batch_and_serves_single_requests_too(serve, plain):
-    code = "class Deployment:\n    def requests(self, data, context):\n        return [[each, len(data)] for each in data]\n"
+    code = "class Deployment:\n    def requests(self, data, context):\n        return [[x, len(data)] for x in data]\n"
     server = serve(plain, code)
     assert server.post("/requests", [1, 2, 3]).json() == {"results": [{"result": [n, 3]} for n in (1, 2, 3)]}
     assert server.request("one") == ["one", 1]
