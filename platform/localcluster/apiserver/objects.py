@@ -44,7 +44,8 @@ def encode(obj: Object) -> bytes:
     """The stored text: metadata first, without kind and apiVersion."""
     ordered = {"metadata": obj["metadata"]}
     ordered.update((key, value) for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata"))
-    return orjson.dumps(ordered)
+    # orjson gives its bytes a far larger allocation than their length; keep an exact copy.
+    return bytes(memoryview(orjson.dumps(ordered)))
 
 
 def whole(kind: Kind, obj: Object) -> Object:
@@ -322,11 +323,14 @@ class Objects:
         grace = self._grace(kind, obj, options.grace_seconds)
         pending = grace > 0 or bool(metadata.get("finalizers"))
         if not pending:
-            if kind.resource == r.PODS and not metadata.get("deletionTimestamp"):
-                metadata["deletionTimestamp"] = timestamps.now()
-                metadata["deletionGracePeriodSeconds"] = 0
+            if kind.resource == r.PODS:
+                self._mark(metadata, 0)
             if options.dry_run:
                 return obj, kind.deletes_with_object
+            if orjson.dumps(obj) != before:
+                # A pod is first shown with no time left, then gone.
+                self._write("MODIFIED", kind, obj, record)
+                record = self.record(kind, namespace, name)
             return self._remove(kind, record, obj), kind.deletes_with_object
         self._mark(metadata, grace)
         if not options.dry_run and orjson.dumps(obj) != before:
