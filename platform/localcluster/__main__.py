@@ -44,7 +44,7 @@ class Part:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self) -> None:
-        """Start the process; its standard output is read for the word `ready`."""
+        """Start the process; its standard output is read for the word `listening`."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -65,7 +65,7 @@ class Part:
             assert self.process is not None
             assert self.process.stdout is not None
             async for line in self.process.stdout:
-                if line.startswith(b"ready"):
+                if line.startswith((b"listening", b"ready")):
                     self.ready.set()
                 else:
                     sys.stderr.buffer.write(line)

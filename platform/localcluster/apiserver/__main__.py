@@ -8,7 +8,7 @@ import logging
 import os
 from pathlib import Path
 
-from localcluster.apiserver.server import serve
+from localcluster.apiserver.listening import prepare
 
 
 def main() -> None:
@@ -19,13 +19,19 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s apiserver %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
+    place = prepare(arguments.data, arguments.port)
+    print("listening", flush=True)
+
     def ready(port: int) -> None:
         print(f"ready {port}", flush=True)
 
+    # From here on others may start beside us.
     import uvloop
 
+    from localcluster.apiserver.server import serve
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(arguments.data, arguments.port, os.environ.get("LOCALCLUSTER_NODE_TOKEN", ""), ready))
+        runner.run(serve(place, os.environ.get("LOCALCLUSTER_NODE_TOKEN", ""), ready))
 
 
 if __name__ == "__main__":

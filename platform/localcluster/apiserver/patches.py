@@ -69,7 +69,8 @@ def json_patch(target: Any, operations: Any) -> Any:
     """The target with a JSON patch applied; StatusError 422 for a failed test or an impossible operation."""
     if not isinstance(operations, list):
         raise bad_request(
-            f"error decoding patch: json: cannot unmarshal {_shape(operations)} into Go value of type []handlers.jsonPatchOp"
+            f"error decoding patch: json: cannot unmarshal {_shape(operations)} into Go value of type "
+            "[]handlers.jsonPatchOp"
         )
     if len(operations) > MAX_OPERATIONS:
         message = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"

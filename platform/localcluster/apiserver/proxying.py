@@ -51,11 +51,14 @@ class Proxy:
             await self._session.close()
 
     async def json(self, url: str, headers: Mapping[str, str]) -> Any:
-        """The JSON that a kubelet answers."""
+        """The JSON that a kubelet answers, None when it does not."""
         limit = aiohttp.ClientTimeout(total=5)
-        async with self.session.get(url, headers=headers, timeout=limit) as response:
-            response.raise_for_status()
-            return orjson.loads(await response.read())
+        try:
+            async with self.session.get(url, headers=headers, timeout=limit) as response:
+                response.raise_for_status()
+                return orjson.loads(await response.read())
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
 
     # -- HTTP -------------------------------------------------------------------------------------
 

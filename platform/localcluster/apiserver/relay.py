@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from localcluster import resources as r
 from localcluster.apiserver import status
 from localcluster.apiserver.objects import Objects
-from localcluster.apiserver.proxying import Proxy
 from localcluster.apiserver.status import StatusError
 from localcluster.apiserver.target import Target
 from localcluster.apiserver.web import Answer, Request, Send, json_answer
+
+if TYPE_CHECKING:
+    from localcluster.apiserver.proxying import Proxy
 
 Object = dict[str, Any]
 
@@ -25,10 +25,24 @@ class Relay:
         self.objects = objects
         self.store = objects.store
         self.node_token = node_token
-        self.proxy = Proxy()
+        self._proxy: Proxy | None = None
+
+    def warm_up(self) -> None:
+        """Load what carries requests on; it is left out of the start because it is slow to load."""
+        import localcluster.apiserver.proxying  # noqa: F401
+
+    @property
+    def proxy(self) -> Proxy:
+        """The connections to kubelets and pods."""
+        if self._proxy is None:
+            from localcluster.apiserver.proxying import Proxy
+
+            self._proxy = Proxy()
+        return self._proxy
 
     async def close(self) -> None:
-        await self.proxy.close()
+        if self._proxy is not None:
+            await self._proxy.close()
 
     async def answer(self, request: Request, target: Target) -> Answer:
         """Logs and proxied HTTP."""
@@ -181,10 +195,9 @@ class Relay:
         headers = {"Authorization": f"Bearer {self.node_token}"}
         stats: list[Object] = []
         for base in sorted(set(nodes.values())):
-            try:
-                stats.append(await self.proxy.json(f"{base}/stats", headers))
-            except (aiohttp.ClientError, TimeoutError, ValueError):
-                continue
+            found = await self.proxy.json(f"{base}/stats", headers)
+            if found is not None:
+                stats.append(found)
         return json_answer(metrics.answer(self.objects, stats, request, target))
 
 

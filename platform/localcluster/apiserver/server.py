@@ -7,16 +7,13 @@ import contextlib
 import logging
 import os
 import signal
-import socket
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from localcluster import kubeconfig
-from localcluster.apiserver import bootstrap, certificates
+from localcluster.apiserver import bootstrap
 from localcluster.apiserver.app import Application
-from localcluster.apiserver.auth import Tokens
+from localcluster.apiserver.listening import Place
 from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.registry import KINDS
 from localcluster.apiserver.relay import Relay
@@ -25,11 +22,6 @@ from localcluster.apiserver.subresources import Subresources
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
-COMPONENT_KUBECONFIG = "component.kubeconfig"
-ADMIN_KUBECONFIG = "admin.kubeconfig"
-_PORT_FILE = "port"
-
 
 class _Server(uvicorn.Server):
     """uvicorn, with signals left to us."""
@@ -37,66 +29,36 @@ class _Server(uvicorn.Server):
     def install_signal_handlers(self) -> None:
         return
 
-    def capture_signals(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
-def listen(port: int, data: Path) -> socket.socket:
-    """A listening socket on loopback. Port 0 means the port of the last start if free, else any."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    remembered = data / _PORT_FILE
-    wanted = [port] if port else []
-    if not port and remembered.exists():
-        wanted.append(int(remembered.read_text()))
-    wanted.append(port)
-    for candidate in wanted:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, candidate))
-        except OSError:
-            listener.close()
-            if candidate == wanted[-1]:
-                raise
-            continue
-        listener.listen(1024)
-        remembered.write_text(str(listener.getsockname()[1]))
-        return listener
-    raise AssertionError("unreachable")
-
-
-def build(data: Path, port: int, node_token: str, on_failure: Callable[[BaseException], None]) -> Application:
-    """The application over the store in `data`. Must be called inside a running event loop."""
+def build(place: Place, node_token: str, on_failure: Callable[[BaseException], None]) -> Application:
+    """The application over the store in the data folder. Must be called inside a running event loop."""
     tables = [Table(kind.resource, kind.field_values) for kind in KINDS]
-    store = Store(str(data / "store.db"), tables, on_failure)
+    store = Store(str(place.data / "store.db"), tables, on_failure)
     objects = Objects(store)
-    tokens = Tokens(data)
-    bootstrap.ensure(objects, port)
-    return Application(store, objects, tokens, Subresources(objects, tokens, Relay(objects, node_token)))
+    bootstrap.ensure(objects, place.port)
+    relay = Relay(objects, node_token)
+    return Application(store, objects, place.tokens, Subresources(objects, place.tokens, relay))
 
 
-async def serve(data: Path, port: int, node_token: str, ready: Callable[[int], None]) -> None:
+async def serve(place: Place, node_token: str, ready: Callable[[int], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port when requests are answered."""
-    listener = listen(port, data)
-    bound: int = listener.getsockname()[1]
 
     def fail(error: BaseException) -> None:
-        log.critical("the store in %s cannot be written: %s; free disk space and start again", data, error)
+        log.critical("the store in %s cannot be written: %s; free disk space and start again", place.data, error)
         os._exit(70)
 
-    app = build(data, bound, node_token, fail)
-    url = f"https://{HOST}:{bound}"
-    tls = certificates.ensure(data, HOST)
-    authority = tls.authority.read_bytes()
-    kubeconfig.write(data / COMPONENT_KUBECONFIG, url, app.tokens.component, authority)
-    kubeconfig.write(data / ADMIN_KUBECONFIG, url, app.tokens.admin, authority)
+    app = build(place, node_token, fail)
     config = uvicorn.Config(
         app,
         http="httptools",
         ws="websockets-sansio",
         loop="none",
-        ssl_certfile=str(tls.certificate),
-        ssl_keyfile=str(tls.key),
+        ssl_certfile=str(place.tls.certificate),
+        ssl_keyfile=str(place.tls.key),
         lifespan="off",
         access_log=False,
         server_header=False,
@@ -116,11 +78,13 @@ async def serve(data: Path, port: int, node_token: str, ready: Callable[[int], N
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    task = asyncio.create_task(server.serve(sockets=[place.listener]))
     while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for this
         await asyncio.sleep(0.005)
     if not task.done():
-        ready(bound)
+        ready(place.port)
+        # Loaded while idle, so that the first log or proxied request does not wait for it.
+        await asyncio.to_thread(app.subresources.relay.warm_up)
     await task
     await app.subresources.relay.close()
     await app.store.close()
