@@ -24,9 +24,6 @@ class _Scored:
     def device_table(self) -> Floats:
         return np.stack([LEVELS, (LEVELS == MILLI).astype(np.float32)], axis=1)
 
-    def stock_weights(self) -> Floats | None:
-        return None
-
     def costs(self, choices: Choices) -> Floats:
         raise NotImplementedError
 

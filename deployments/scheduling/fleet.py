@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from .shapes import MILLI, NodeSpec, PlannerInputError, Shape, check_unique
 
 
@@ -53,11 +51,7 @@ class Fleet:
         self._cpu = [node.cpu_milli for node in nodes]
         self._memory = [node.memory_mib for node in nodes]
         self._gpus = [[0 if device in node.unhealthy else MILLI for device in range(node.gpus)] for node in nodes]
-        self.levels = np.zeros(MILLI + 1, np.int64)
-        """[MILLI + 1] number of devices by thousandths left; read only."""
-        for levels in self._gpus:
-            for left in levels:
-                self.levels[left] += 1
+        self._closed: set[int] = set()
         self._members: dict[State, list[int]] = {}
         for node in range(len(nodes)):
             insort(self._members.setdefault(self.state_of(node), []), self._rank[node])
@@ -111,15 +105,36 @@ class Fleet:
 
     def occupy(self, placement: Placement) -> None:
         """Book a known placement, for example one read from running pods; raises if it does not fit."""
-        levels = [self._gpus[placement.node][device] for device in placement.devices]
-        if min(levels, default=MILLI) < placement.shape.gpu_milli or (
-            self._cpu[placement.node] < placement.shape.cpu_milli
-            or self._memory[placement.node] < placement.shape.memory_mib
-        ):
+        if not self.fits(placement):
             raise PlannerInputError(
                 "placement", f"node {self.nodes[placement.node].name} cannot hold {placement.shape.describe()}"
             )
         self._move(placement.node, placement.shape, placement.devices, -1)
+
+    def fits(self, placement: Placement) -> bool:
+        """Whether `occupy` would succeed."""
+        node, shape = placement.node, placement.shape
+        return (
+            node not in self._closed
+            and self._cpu[node] >= shape.cpu_milli
+            and self._memory[node] >= shape.memory_mib
+            and all(
+                device < len(self._gpus[node]) and self._gpus[node][device] >= shape.gpu_milli
+                for device in placement.devices
+            )
+        )
+
+    def close(self, node: int) -> None:
+        """Let nothing more onto the node: for nodes whose real use contradicts the books, or that are reserved.
+
+        Later releases on it are ignored, so that it is never filled again by mistake.
+        """
+        self._closed.add(node)
+        old, rank = self.state_of(node), self._rank[node]
+        self._leave(old, rank)
+        self._gpus[node] = [0] * len(self._gpus[node])
+        self._cpu[node] = self._memory[node] = 0
+        insort(self._members.setdefault(self.state_of(node), []), rank)
 
     def release(self, placement: Placement) -> State:
         """Give back what `placement` holds; answers the node's new state."""
@@ -127,17 +142,20 @@ class Fleet:
 
     def _move(self, node: int, shape: Shape, devices: Sequence[int], sign: int) -> State:
         old, rank = self.state_of(node), self._rank[node]
-        ranks = self._members[old]
-        del ranks[bisect_left(ranks, rank)]
-        if not ranks:
-            del self._members[old]
+        if node in self._closed:
+            return old
+        self._leave(old, rank)
         self._cpu[node] += sign * shape.cpu_milli
         self._memory[node] += sign * shape.memory_mib
         levels = self._gpus[node]
         for device in devices:
-            self.levels[levels[device]] -= 1
             levels[device] += sign * shape.gpu_milli
-            self.levels[levels[device]] += 1
         new = self.state_of(node)
         insort(self._members.setdefault(new, []), rank)
         return new
+
+    def _leave(self, state: State, rank: int) -> None:
+        ranks = self._members[state]
+        del ranks[bisect_left(ranks, rank)]
+        if not ranks:
+            del self._members[state]

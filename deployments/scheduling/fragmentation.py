@@ -37,9 +37,6 @@ class FragmentationGradient:
         holds = (level >= share).astype(np.float32)
         return np.concatenate([level / MILLI, below, holds], axis=1).astype(np.float32)
 
-    def stock_weights(self) -> Floats | None:
-        return None
-
     def costs(self, choices: Choices) -> Floats:
         state = choices.state
         now = self._fragmentation(state.model, np.array([state.cpu_milli]), choices.gpu.before[None, :], None)

@@ -70,24 +70,21 @@ class ShapeTable:
         return known
 
 
-def device_options(gpus: tuple[int, ...], demand: tuple[int, int]) -> dict[int, tuple[int, ...]]:
-    """Ways to serve `demand` from devices with `gpus` thousandths left (ascending), by slot.
+def device_options(gpus: tuple[int, ...], demand: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Ways to serve `demand` from devices with `gpus` thousandths left (ascending), tightest first.
 
-    A share of one device may go on any level that holds it: slot i is the i-th lowest level in use on the node,
-    and absent if too small. All else has one way, slot 0: the tightest devices that hold the share.
+    A share of one device may go on any level that holds it. Several devices take the tightest that hold the
+    share; for whole devices there is nothing to choose.
     """
     count, milli = demand
     if count == 0:
-        return {0: ()}
-    if is_share(demand):
-        return {slot: (left,) for slot, left in enumerate(sorted(set(gpus))) if left >= milli}
+        return [()]
     fitting = [left for left in gpus if left >= milli]
-    return {0: tuple(fitting[:count])} if len(fitting) >= count else {}
-
-
-def is_share(demand: tuple[int, int]) -> bool:
-    """Whether (gpus, gpu_milli) is a part of one device, which leaves a choice among devices."""
-    return demand[0] == 1 and demand[1] < MILLI
+    if len(fitting) < count:
+        return []
+    if count == 1:
+        return [(left,) for left in sorted(set(fitting))]
+    return [tuple(fitting[:count])]
 
 
 @dataclass(slots=True)
@@ -95,8 +92,7 @@ class GpuOptions:
     """Device choices of all demands on one vector of devices.
 
     `takes[o]` are the levels used, `demand[o]` and `slot[o]` say which demand's which choice that is,
-    `rows[o]` is the policy's table summed over the devices afterwards, `before` the same sum now; `levels` are the
-    distinct levels, ascending.
+    `rows[o]` is the policy's table summed over the devices afterwards, `before` the same sum now.
     """
 
     takes: list[tuple[int, ...]]
@@ -104,7 +100,7 @@ class GpuOptions:
     slot: Ints
     rows: Floats
     before: Floats
-    levels: tuple[int, ...]
+    width: int
 
 
 def gpu_options(gpus: tuple[int, ...], demands: list[tuple[int, int]], table: Floats) -> GpuOptions:
@@ -112,7 +108,7 @@ def gpu_options(gpus: tuple[int, ...], demands: list[tuple[int, int]], table: Fl
     demand_of: list[int] = []
     slots: list[int] = []
     for index, demand in enumerate(demands):
-        for slot, take in device_options(gpus, demand).items():
+        for slot, take in enumerate(device_options(gpus, demand)):
             takes.append(take)
             demand_of.append(index)
             slots.append(slot)
@@ -133,7 +129,7 @@ def gpu_options(gpus: tuple[int, ...], demands: list[tuple[int, int]], table: Fl
         np.array(slots, np.int64),
         rows.astype(np.float32, copy=False),
         before.astype(np.float32, copy=False),
-        tuple(sorted(set(gpus))) or (0,),
+        max(slots, default=0) + 1,
     )
 
 
@@ -161,13 +157,6 @@ class Policy(Protocol):
 
     def costs(self, choices: Choices) -> Floats:
         """[P] cost of each pair of `choices`."""
-        ...
-
-    def stock_weights(self) -> Floats | None:
-        """[MILLI + 1] cost of one more device with that much left, per such device there is already; or None.
-
-        This is the part of a share's cost that depends on the whole fleet instead of one node.
-        """
         ...
 
 

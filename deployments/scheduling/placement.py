@@ -1,7 +1,7 @@
 """Choosing node and device under a policy, fast enough for ten thousand nodes.
 
-Costs live in an array shapes x device slots x states in use. A decision is one minimum over a row; booking it
-changes one node's state, so one column is priced anew (or taken from memory, for states seen before).
+Costs live in a matrix shapes x states in use. A decision is one minimum over a row; booking it changes one node's
+state, so one column is priced anew (or taken from memory, for states seen before).
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from .options import (
     choices_of,
     device_options,
     gpu_options,
-    is_share,
 )
-from .shapes import MILLI, Shape
+from .shapes import Shape
 
 _MEMORY = 20_000
 """States whose prices are remembered; beyond that, those not in use are forgotten."""
@@ -39,47 +38,26 @@ class Placer:
         self.shapes = ShapeTable(shapes)
         self._random = random.Random(seed)  # noqa: S311 - tie breaking, not secrets
         self._device_table = policy.device_table()
-        self._stock = policy.stock_weights()
         self._gpu_options: dict[tuple[int, ...], GpuOptions] = {}
-        self._memory: dict[State, Floats] = {}
+        self._memory: dict[State, tuple[Floats, np.ndarray]] = {}
         self._rebuild()
 
     def find(self, shape: Shape) -> tuple[int, tuple[int, ...]] | None:
         """Node and device levels for `shape` now, or None; books nothing. Same state, same answer."""
         row = self._row(shape)
-        share = is_share((shape.gpus, shape.gpu_milli))
-        costs = self._costs[row, : self._width if share else 1, : self._used]
+        costs = self._costs[row, : self._used]
         if self.policy.random:
-            return self._draw(shape, costs[0] if not share else costs.min(axis=0))
+            return self._draw(shape, costs)
         if not costs.size:
             return None
-        if share and self._stock is not None:
-            costs = costs + self._stock_costs(shape.gpu_milli)[self._levels[: self._width, : self._used]]
         lowest = costs.min()
         if lowest == np.inf:
             return None
         ties = np.flatnonzero(costs == lowest)
-        slots, columns = np.divmod(ties, costs.shape[1])
-        best = int((self._ranks[columns] * len(costs) + slots).argmin())
-        slot, column = int(slots[best]), int(columns[best])
+        column = int(ties[0] if len(ties) == 1 else ties[self._ranks[ties].argmin()])
         node = self.fleet.node_ranked(int(self._ranks[column]))
-        if share:
-            return node, (int(self._levels[slot, column]),)
-        gpus = self.fleet.state_of(node).gpus
-        return node, device_options(gpus, (shape.gpus, shape.gpu_milli))[0]
-
-    def _stock_costs(self, milli: int) -> Floats:
-        """[MILLI + 1] change of the stock's cost when a share of `milli` goes on a device at each level.
-
-        The stock's cost is weight x count^2 / 2 summed over levels. Opening an untouched device is no change of
-        the stock of untouched ones: those are not leftovers.
-        """
-        assert self._stock is not None
-        enter = self._stock * (self.fleet.levels + 0.5)
-        leave = self._stock * (self.fleet.levels - 0.5)
-        change = np.full(MILLI + 1, np.inf, np.float32)
-        change[milli:] = enter[: MILLI + 1 - milli] - leave[milli:]
-        return change
+        options = device_options(self.fleet.state_of(node).gpus, (shape.gpus, shape.gpu_milli))
+        return node, options[self._slots[row, column]]
 
     def place(self, shape: Shape) -> Placement | None:
         """Book `shape` on the best node, or answer None and change nothing."""
@@ -112,6 +90,13 @@ class Placer:
         self._refresh(old)
         self._refresh(self.fleet.state_of(placement.node))
 
+    def close(self, node: int) -> None:
+        """Let nothing more onto the node."""
+        old = self.fleet.state_of(node)
+        self.fleet.close(node)
+        self._refresh(old)
+        self._refresh(self.fleet.state_of(node))
+
     def release(self, placement: Placement) -> None:
         """Give back what `placement` holds."""
         old = self.fleet.state_of(placement.node)
@@ -122,7 +107,7 @@ class Placer:
         """[nodes] where one instance of `shape` fits now."""
         row = self._row(shape)
         fits = np.zeros(len(self.fleet.nodes), np.bool_)
-        for column in np.flatnonzero((self._costs[row, :, : self._used] < np.inf).any(axis=0)):
+        for column in np.flatnonzero(self._costs[row, : self._used] < np.inf):
             state = self._states[column]
             if state is not None:
                 fits[self.fleet.members(state)] = True
@@ -143,10 +128,8 @@ class Placer:
     def _rebuild(self) -> None:
         states = self.fleet.states()
         room = max(64, 2 * len(states))
-        widest = max((len(set(state.gpus)) for state in states), default=1)
-        self._width = max(4, widest)
-        self._costs = np.full((len(self.shapes), self._width, room), np.inf, np.float32)
-        self._levels = np.zeros((self._width, room), np.int64)
+        self._costs = np.full((len(self.shapes), room), np.inf, np.float32)
+        self._slots = np.zeros((len(self.shapes), room), np.uint8)
         self._ranks = np.zeros(room, np.int64)
         self._states: list[State | None] = [None] * room
         self._columns: dict[State, int] = {}
@@ -160,7 +143,7 @@ class Placer:
         column = self._columns.get(state)
         if not self.fleet.count(state):
             if column is not None:
-                self._costs[:, :, column] = np.inf
+                self._costs[:, column] = np.inf
                 self._states[column] = None
                 del self._columns[state]
                 self._free.append(column)
@@ -169,30 +152,20 @@ class Placer:
             column = self._free.pop() if self._free else self._new_column()
             self._columns[state] = column
             self._states[column] = state
-            prices, levels = self._priced(state), self._options(state.gpus).levels
-            if len(levels) > self._width:
-                self._widen(len(levels))
-            self._costs[:, : len(levels), column] = prices
-            self._levels[: len(levels), column] = levels
+            self._costs[:, column], self._slots[:, column] = self._priced(state)
         self._ranks[column] = self.fleet.first_rank(state)
 
     def _new_column(self) -> int:
         if self._used == len(self._states):
             more = self._used
-            self._costs = np.pad(self._costs, ((0, 0), (0, 0), (0, more)), constant_values=np.inf)
-            self._levels = np.pad(self._levels, ((0, 0), (0, more)))
+            self._costs = np.pad(self._costs, ((0, 0), (0, more)), constant_values=np.inf)
+            self._slots = np.pad(self._slots, ((0, 0), (0, more)))
             self._ranks = np.pad(self._ranks, (0, more))
             self._states.extend([None] * more)
         self._used += 1
         return self._used - 1
 
-    def _widen(self, width: int) -> None:
-        more = width - self._width
-        self._costs = np.pad(self._costs, ((0, 0), (0, more), (0, 0)), constant_values=np.inf)
-        self._levels = np.pad(self._levels, ((0, more), (0, 0)))
-        self._width = width
-
-    def _priced(self, state: State) -> Floats:
+    def _priced(self, state: State) -> tuple[Floats, np.ndarray]:
         known = self._memory.get(state)
         if known is None:
             if len(self._memory) >= _MEMORY:
@@ -200,14 +173,15 @@ class Placer:
             known = self._memory[state] = self._price(state)
         return known
 
-    def _price(self, state: State) -> Floats:
-        """[S, W] cost of each shape on `state` per device slot; infinite where it does not fit."""
+    def _price(self, state: State) -> tuple[Floats, np.ndarray]:
+        """[S] lowest cost of each shape on `state` (infinite if it does not fit) and its device choice."""
         gpu = self._options(state.gpus)
         choices = choices_of(state, self.shapes, gpu)
-        grid = np.full((len(self.shapes), len(gpu.levels)), np.inf, np.float32)
+        grid = np.full((len(self.shapes), gpu.width), np.inf, np.float32)
         if len(choices.shape):
             grid[choices.shape, gpu.slot[choices.option]] = self.policy.costs(choices)
-        return grid
+        slot = grid.argmin(axis=1)
+        return grid[np.arange(len(slot)), slot], slot.astype(np.uint8)
 
     def _options(self, gpus: tuple[int, ...]) -> GpuOptions:
         options = self._gpu_options.get(gpus)

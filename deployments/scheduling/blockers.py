@@ -1,0 +1,92 @@
+"""Exactly who stands in the way of one claim, for its owner's page: costs some passes, so not for all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from .admission import flavors_now, run_pass
+from .books import Books
+from .claims import Claim, Running, Snapshot
+from .preemption import make_room
+from .shapes import PlannerInputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Blockers:
+    """Without `running` and `waiting` the claim would be placed in the next pass; with any one of them it would
+    not. Both empty: it is placed already, or nothing that others do can place it (`placeable` False)."""
+
+    claim: Claim
+    running: tuple[Running, ...]
+    waiting: tuple[Claim, ...]
+    placeable: bool
+
+
+def find_blockers(snapshot: Snapshot, claim_id: str) -> Blockers:
+    """Who must go or step back for the claim; checked by running the pass without them."""
+    claim = next((c for c in snapshot.waiting if c.id == claim_id), None)
+    if claim is None:
+        raise PlannerInputError("claim", f"{claim_id!r} is not waiting")
+    if _placed(snapshot, claim, (), ()):
+        return Blockers(claim, (), (), True)
+    others = tuple(c for c in snapshot.waiting if c.id != claim.id)
+    running, waiting = snapshot.running, others
+    if not _placed(snapshot, claim, running, waiting):
+        return Blockers(claim, (), (), False)
+    for withdrawn in ((), others):
+        fewer = _in_the_way(snapshot, claim, withdrawn)
+        if fewer is not None and _placed(snapshot, claim, fewer, withdrawn):
+            running, waiting = fewer, withdrawn
+            break
+    waiting = _needed(waiting, lambda rest: _placed(snapshot, claim, running, rest))
+    running = _needed(running, lambda rest: _placed(snapshot, claim, rest, waiting))
+    return Blockers(claim, running, waiting, True)
+
+
+def _placed(snapshot: Snapshot, claim: Claim, running: Sequence[Running], waiting: Sequence[Claim]) -> bool:
+    """Whether a pass without those grants the claim."""
+    gone, back = {r.claim.id for r in running}, {c.id for c in waiting}
+    outcome = run_pass(
+        replace(
+            snapshot,
+            running=tuple(r for r in snapshot.running if r.claim.id not in gone),
+            waiting=tuple(c for c in snapshot.waiting if c.id not in back),
+        )
+    )
+    return any(grant.claim.id == claim.id for grant in [*outcome.granted, *outcome.reserved])
+
+
+def _in_the_way(snapshot: Snapshot, claim: Claim, withdrawn: Sequence[Claim]) -> tuple[Running, ...] | None:
+    """A cheap set of running claims whose going lets the claim in, the queue aside; None if there is none."""
+    back = {c.id for c in withdrawn}
+    left = tuple(c for c in snapshot.waiting if c.id not in back)
+    for flavor in flavors_now(claim, snapshot.now):
+        books = Books(replace(snapshot, waiting=left))
+        candidates = sorted(snapshot.running, key=lambda r: (r.flavor != flavor, r.claim.demand, r.claim.id))
+        found = make_room(books, claim, flavor, candidates)
+        if found is not None:
+            return tuple(found[0])
+    return () if withdrawn else None
+
+
+def _needed(items: Sequence[T], enough: Callable[[Sequence[T]], bool]) -> tuple[T, ...]:
+    """A subset of `items` that is still `enough` and from which nothing can be left out.
+
+    Halves are dropped first, so that few tries go into long lists of bystanders.
+    """
+    kept = list(items)
+    step = max(1, len(kept) // 2)
+    while step >= 1 and kept:
+        start = 0
+        while start < len(kept):
+            rest = kept[:start] + kept[start + step :]
+            if enough(rest):
+                kept = rest
+            else:
+                start += step
+        step //= 2
+    return tuple(kept)

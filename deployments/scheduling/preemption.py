@@ -1,0 +1,276 @@
+"""Who has to go so that a claim can start. Simulated on the books before anything is evicted.
+
+Two grounds, and no other:
+
+- within a project, a strictly lower priority;
+- reclaim: the claimant stays within its own quota, the victim's project keeps its own quota in full afterwards.
+
+Neither can be returned by the victim (its priority is lower; to come back it would have to borrow, and who borrows
+cannot reclaim), so two claims never evict each other in turn. Running for less than the minimum run time, or
+protected by a disruption budget, is out of reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from .books import Books
+from .claims import Claim, Eviction, Grant, Running
+from .fleet import Placement
+from .shapes import MILLI, Shape
+
+
+def find_victims(
+    books: Books, claim: Claim, flavor: str, gone: Iterable[str] = ()
+) -> tuple[list[Eviction], Grant] | None:
+    """The running claims to evict for `claim`, and where it goes then; None if no eviction helps.
+
+    On success the books show the victims released and the claim booked; on failure they are as before.
+    """
+    left = set(gone)
+    candidates = [r for r in _candidates(books, claim, flavor) if r.claim.id not in left]
+    found = make_room(books, claim, flavor, candidates, lambda running: _keeps_guarantee(books, claim, running))
+    if found is None:
+        return None
+    victims, grant = found
+    return [Eviction(running, claim, _reason(running, claim)) for running in victims], grant
+
+
+def make_room(
+    books: Books,
+    claim: Claim,
+    flavor: str,
+    candidates: Sequence[Running],
+    allowed: Callable[[Running], bool] = lambda running: True,
+) -> tuple[list[Running], Grant] | None:
+    """Release as few and as cheap `candidates` (cheapest first) as it takes to book `claim`.
+
+    `allowed` is asked right before each release. On success the books show the outcome; otherwise None, and the
+    books are as before.
+    """
+    if not candidates:
+        return None
+    released: list[Running] = []
+
+    def release(running: Running) -> bool:
+        if not allowed(running):
+            return False
+        books.release(running)
+        released.append(running)
+        return True
+
+    if books.placer is not None and not _nodes_suffice(books, claim, flavor):
+        for running in _on_best_nodes(books, claim, flavor, candidates):
+            release(running)
+    grant = _try(books, claim, flavor) if released else None
+    for running in candidates if grant is None else ():
+        if running in released or not release(running):
+            continue
+        grant = _try(books, claim, flavor)
+        if grant is not None:
+            break
+    if grant is None:
+        for running in reversed(released):
+            books.restore(running)
+        return None
+    grant, victims = _fill_back(books, grant, released)
+    return victims, grant
+
+
+def _nodes_suffice(books: Books, claim: Claim, flavor: str) -> bool:
+    """Whether nodes alone, quota aside, have room for the whole claim now."""
+    placements = books.try_place(claim, flavor)
+    for placement in placements or ():
+        books.unplace(placement)
+    return placements is not None
+
+
+def _candidates(books: Books, claim: Claim, flavor: str) -> list[Running]:
+    """Who may go for `claim`, best victims first: borrowers, low priority, least work lost."""
+    snapshot, policy, tree = books.snapshot, books.policy, books.tree
+    path = tree.path(claim.project)
+    reclaims = policy.reclaim and all(tree.fits_nominal(owner, flavor, claim.demand) for owner in path[:-1])
+    found: list[tuple[tuple[bool, int, float, str], Running]] = []
+    for running in snapshot.running:
+        if running.flavor != flavor or not running.evictable or running.evicted_for:
+            continue
+        if snapshot.now - running.started < policy.min_run_seconds:
+            continue
+        own = running.claim.project == claim.project
+        if own and not (policy.preempt_within_project and running.claim.priority < claim.priority):
+            continue
+        if not own and not (reclaims and tree.path(running.claim.project)[-1] == path[-1]):
+            continue
+        found.append(((own, running.claim.priority, -running.started, running.claim.id), running))
+    return [running for _, running in sorted(found, key=lambda item: item[0])]
+
+
+def _keeps_guarantee(books: Books, claim: Claim, running: Running) -> bool:
+    """Whether the victim's project, and cohorts of its own, keep their quota in full without `running`."""
+    victim, flavor, tree = running.claim, running.flavor, books.tree
+    if victim.project == claim.project:
+        return True
+    shared = set(tree.path(claim.project))
+    for owner in tree.path(victim.project):
+        if owner in shared:
+            break
+        if tree.use(owner, flavor) - victim.demand < tree.subtree_quota(owner, flavor):
+            return False
+    return True
+
+
+def _try(books: Books, claim: Claim, flavor: str) -> Grant | None:
+    outcome = books.try_book(claim, flavor)
+    return outcome if isinstance(outcome, Grant) else None
+
+
+def _fill_back(books: Books, grant: Grant, released: list[Running]) -> tuple[Grant, list[Running]]:
+    """Let everyone stay who need not go, the most valuable first; the claim may move to make that possible."""
+    victims: list[Running] = []
+    for running in reversed(released):
+        books.unbook(grant)
+        if books.restore(running):
+            again = _try(books, grant.claim, grant.flavor)
+            if again is not None:
+                grant = again
+                continue
+            books.release(running)
+        else:
+            books.forget()
+        if not books.book(grant):
+            raise RuntimeError("a place that was free a moment ago is not")
+        victims.append(running)
+    return grant, victims[::-1]
+
+
+def _reason(running: Running, claim: Claim) -> str:
+    if running.claim.project == claim.project:
+        return (
+            f"Stopped for '{claim.label}' of the same project, whose priority {claim.priority} is above "
+            f"{running.claim.priority}. It starts again by itself as soon as there is room."
+        )
+    return (
+        f"Stopped because project {claim.project} needs its own quota back, which this claim had borrowed. It "
+        "starts again by itself as soon as there is room."
+    )
+
+
+# -- where room is cheapest to make -------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Room:
+    """Free resources of one node, as numbers to try things on."""
+
+    cpu: int
+    memory: int
+    devices: list[int]
+
+    def add(self, placement: Placement) -> None:
+        self.cpu += placement.shape.cpu_milli
+        self.memory += placement.shape.memory_mib
+        for device in placement.devices:
+            self.devices[device] += placement.shape.gpu_milli
+
+    def put(self, shape: Shape) -> bool:
+        """Take `shape` out of the room, tightest devices first; False and no change if it does not fit."""
+        fitting = sorted(d for d, left in enumerate(self.devices) if left >= shape.gpu_milli > 0)
+        fitting.sort(key=lambda d: self.devices[d])
+        if self.cpu < shape.cpu_milli or self.memory < shape.memory_mib or len(fitting) < shape.gpus:
+            return False
+        self.cpu -= shape.cpu_milli
+        self.memory -= shape.memory_mib
+        for device in fitting[: shape.gpus]:
+            self.devices[device] -= shape.gpu_milli
+        return True
+
+    def copy(self) -> _Room:
+        return _Room(self.cpu, self.memory, list(self.devices))
+
+
+def _on_best_nodes(books: Books, claim: Claim, flavor: str, candidates: Sequence[Running]) -> list[Running]:
+    """Victims grouped so that whole instances fit: the cheapest node first, until the claim is placed.
+
+    Scattered victims free many devices on many nodes, none of them enough; so the choice is made node by node.
+    """
+    placer = books.placer
+    if placer is None:
+        return []
+    shape = books.shape(claim, flavor)
+    by_node: dict[int, list[Running]] = {}
+    for running in candidates:
+        for node in sorted({p.node for p in books.known(running)}):
+            if not shape.models or placer.fleet.nodes[node].model in shape.models:
+                by_node.setdefault(node, []).append(running)
+    rooms: dict[int, _Room] = {}
+    chosen: dict[str, Running] = {}
+    free = int(placer.feasible(shape).sum())
+    left = claim.count - min(free, claim.count - 1)
+    while left > 0:
+        best: tuple[tuple[int, int, int], list[Running], int] | None = None
+        for node, there in by_node.items():
+            plan = _cheapest(books, rooms, node, there, chosen, shape)
+            if plan is None:
+                continue
+            cost = (max((r.claim.priority for r in plan), default=-(10**9)), _lost(books, plan), node)
+            if best is None or cost < best[0]:
+                best = (cost, plan, node)
+        if best is None:
+            return []
+        _, plan, node = best
+        for running in plan:
+            chosen[running.claim.id] = running
+            for placement in books.known(running):
+                _room(books, rooms, placement.node).add(placement)
+        _room(books, rooms, node).put(shape)
+        left -= 1
+    return list(chosen.values())
+
+
+def _room(books: Books, rooms: dict[int, _Room], node: int) -> _Room:
+    if node not in rooms:
+        assert books.placer is not None
+        fleet = books.placer.fleet
+        state = fleet.state_of(node)
+        rooms[node] = _Room(state.cpu_milli, state.memory_mib, list(fleet.devices(node)))
+    return rooms[node]
+
+
+def _cheapest(
+    books: Books,
+    rooms: dict[int, _Room],
+    node: int,
+    there: list[Running],
+    chosen: dict[str, Running],
+    shape: Shape,
+) -> list[Running] | None:
+    """Fewest candidates on `node`, in order, whose going lets one instance in; None if not even all do."""
+    room = _room(books, rooms, node).copy()
+    plan: list[Running] = []
+    waiting = [running for running in there if running.claim.id not in chosen]
+    while not room.copy().put(shape):
+        if not waiting:
+            return None
+        running = waiting.pop(0)
+        plan.append(running)
+        for placement in books.known(running):
+            if placement.node == node:
+                room.add(placement)
+    for running in plan[:-1]:
+        trial = room.copy()
+        for placement in books.known(running):
+            if placement.node == node:
+                trial.cpu -= placement.shape.cpu_milli
+                trial.memory -= placement.shape.memory_mib
+                for device in placement.devices:
+                    trial.devices[device] -= placement.shape.gpu_milli
+        if trial.copy().put(shape):
+            plan = [other for other in plan if other is not running]
+            room = trial
+    return plan
+
+
+def _lost(books: Books, plan: list[Running]) -> int:
+    """GPU-seconds of work thrown away, in thousandths."""
+    return sum(int(r.claim.demand / MILLI * max(0.0, books.snapshot.now - r.started)) for r in plan)

@@ -1,0 +1,180 @@
+"""The Pilothouse placement policy: give up as little as possible of what the typical workload could still use.
+
+The cost of a placement is the loss of the node's value, a weighted sum over what is free on it (see `Weights`):
+the worth of every leftover piece of a device at cutting-stock prices, the fragmentation of FGD (which see), how
+often each kind of task still fits, and GPUs stranded by used-up CPU or memory.
+
+The weights were fitted by an evolution strategy on variations of a public trace (more constrained, more multi-GPU,
+more CPU, all shares), with other arrival orders than those reported; only frequencies of shapes enter, never order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cutting import leftover_worth
+from .fleet import State
+from .options import LEVELS, Choices, Floats
+from .shapes import MILLI
+from .workload import Workload
+
+KINDS = 64
+"""Kinds of tasks the typical workload is condensed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What each part of a node's value counts, per GPU; positive for what one wants to have little of.
+
+    fragmentation: GPUs a typical task cannot use (FGD); worth: leftovers at cutting-stock prices; uses_single and
+    uses_multi: GPUs that single and multi-GPU tasks could use, by their part of demand; fits_count and fits_demand:
+    chance that a typical task fits, by number and by demand, fits_twice: by demand, counting up to two;
+    opened_devices: devices in part use; cpu_25, cpu_75, cpu_92: GPUs stranded if tasks come that want as much CPU
+    per GPU as that percentile; memory_85: the same for memory; cpu_memory: by whichever is short, for the mean task.
+    They were fitted together, so that single signs say little.
+    """
+
+    fragmentation: float = 0.6053
+    worth: float = -5.9869
+    uses_single: float = 0.7608
+    uses_multi: float = -0.8531
+    fits_count: float = -0.8426
+    fits_demand: float = -0.2261
+    fits_twice: float = 0.7071
+    opened_devices: float = 0.1558
+    cpu_25: float = 0.7797
+    cpu_75: float = -0.7471
+    cpu_92: float = 0.5212
+    memory_85: float = 1.6341
+    cpu_memory: float = 1.0642
+
+
+class PilothousePolicy:
+    """See module. `workload` is the platform's history; None before there is any."""
+
+    name = "pilothouse"
+    random = False
+
+    def __init__(self, workload: Workload | None, weights: Weights | None = None) -> None:
+        self.weights = w = weights or Weights()
+        full = workload or Workload((), ())
+        typical = full.condensed(KINDS)
+        self._shapes = typical.shapes
+        count = np.array(typical.weights, np.float32)
+        demand = typical.demand_shares()
+        self._gpus = typical.column("gpus")
+        self._milli = typical.column("gpu_milli")
+        self._cpu = typical.column("cpu_milli").astype(np.float32)
+        self._memory = typical.column("memory_mib").astype(np.float32)
+        single = (self._gpus == 1) & (self._milli == MILLI)
+        gpu = self._gpus > 0
+        uses = np.where(single, w.uses_single, np.where(self._gpus > 1, w.uses_multi, 0.0))
+        self._per_task = (uses * demand * self._gpus * self._milli / MILLI).astype(np.float32)
+        self._first = (w.fits_count * count + w.fits_demand * demand).astype(np.float32)
+        self._second = (w.fits_twice * demand).astype(np.float32)
+        self._fragmentation = np.where(gpu, w.fragmentation * count, 0.0).astype(np.float32)
+        self._fragmentation_base = np.float32(w.fragmentation * count.sum())
+        self._ratios(full)
+        self._worth = _worth(full)
+        self._admissible: dict[str, Floats] = {}
+        self._per_device = np.where(self._gpus == 1, 1, 1 / np.maximum(self._gpus, 1)).astype(np.float32)
+        self._any_device = np.where(gpu, 0, 1e9).astype(np.float32)
+        self._divisors = (np.maximum(self._cpu, 1)[None, :], np.maximum(self._memory, 1)[None, :])
+
+    def _ratios(self, workload: Workload) -> None:
+        """CPU and memory per GPU of typical tasks, by demand: quantiles and means; infinite without any."""
+        self._cpu_per_gpu: tuple[float, ...] = (np.inf, np.inf, np.inf, np.inf)
+        self._memory_per_gpu = (np.inf, np.inf)
+        share = workload.demand_shares()
+        use = share > 0
+        if not use.any():
+            return
+        gpus, share = workload.column("demand_milli")[use] / MILLI, share[use]
+        cpu, memory = workload.column("cpu_milli")[use] / gpus, workload.column("memory_mib")[use] / gpus
+        at = [_quantile(cpu, share, q) for q in (0.25, 0.75, 0.92)]
+        self._cpu_per_gpu = (*[max(1.0, q) for q in at], max(1.0, float(cpu @ share)))
+        self._memory_per_gpu = (max(1.0, _quantile(memory, share, 0.85)), max(1.0, float(memory @ share)))
+
+    def device_table(self) -> Floats:
+        """Columns: GPUs free, own cost of the piece, then per kind: pieces of its share that fit,
+        and GPUs on devices that hold its share."""
+        w, level = self.weights, LEVELS[:, None]
+        part = ((LEVELS > 0) & (LEVELS < MILLI)).astype(np.float32)
+        own = w.opened_devices * part + w.worth * self._worth
+        milli = np.maximum(self._milli, 1)[None, :]
+        shares = ((self._gpus == 1) & (self._milli < MILLI))[None, :]
+        pieces = np.where(shares, level // milli, level == MILLI)
+        holding = np.where((level >= milli) & (self._gpus > 0), level / MILLI, 0.0)
+        scalars = np.stack([LEVELS / MILLI, own], axis=1)
+        return np.concatenate([scalars, pieces, holding], axis=1).astype(np.float32)
+
+    def costs(self, choices: Choices) -> Floats:
+        state, table, gpu = choices.state, choices.table, choices.gpu
+        here = np.zeros(1, np.int64)
+        now = self._value(
+            state, np.array([state.cpu_milli]), np.array([state.memory_mib]), gpu.before[None, :], here, here
+        )
+        cpu, memory = state.cpu_milli - table.cpu, state.memory_mib - table.memory
+        return self._value(state, cpu, memory, gpu.rows, choices.shape, choices.option) - now[0]
+
+    def _value(
+        self,
+        state: State,
+        cpu: np.ndarray,
+        memory: np.ndarray,
+        rows: Floats,
+        shape: np.ndarray,
+        option: np.ndarray,
+    ) -> Floats:
+        """[P] cost of the states left behind: CPU and memory by `shape`, device sums by `option`."""
+        kinds = len(self._milli)
+        cpu, memory = cpu.astype(np.float32), memory.astype(np.float32)
+        free, own = rows[:, 0], rows[:, 1]
+        by_host = np.floor(np.minimum(cpu[:, None] / self._divisors[0], memory[:, None] / self._divisors[1]))
+        by_host = np.maximum(by_host, 0) * self._may_use(state.model)
+        # Pieces are whole numbers; a little more keeps 8 x 1/8 from rounding down to 0.
+        by_device = np.floor(rows[:, 2 : 2 + kinds] * self._per_device + 1e-3) + self._any_device
+        saved = self._first - rows[:, 2 + kinds :] * self._fragmentation
+        option_cost = own + self._fragmentation_base * free
+
+        times = np.minimum(by_host[shape], by_device[option])
+        once = np.minimum(times, 1)
+        cost = option_cost[option] + (once * saved[option]).sum(axis=1)
+        cost += times @ self._per_task
+        cost += np.minimum(times, 2) @ self._second
+        return cost + self._stranded(free[option], cpu[shape], memory[shape])
+
+    def _stranded(self, free: Floats, cpu: Floats, memory: Floats) -> Floats:
+        w = self.weights
+        low, high, higher, mean = self._cpu_per_gpu
+        heavy, mean_memory = self._memory_per_gpu
+        cost = w.cpu_25 * np.maximum(free - cpu / low, 0) + w.cpu_75 * np.maximum(free - cpu / high, 0)
+        cost += w.cpu_92 * np.maximum(free - cpu / higher, 0)
+        cost += w.memory_85 * np.maximum(free - memory / heavy, 0)
+        cost += w.cpu_memory * np.maximum(free - np.minimum(cpu / mean, memory / mean_memory), 0)
+        return cost.astype(np.float32)
+
+    def _may_use(self, model: str) -> Floats:
+        known = self._admissible.get(model)
+        if known is None:
+            known = np.array([not s.models or model in s.models for s in self._shapes], np.float32)
+            self._admissible[model] = known
+        return known
+
+
+def _worth(workload: Workload) -> Floats:
+    shares: dict[int, float] = {}
+    for shape, weight in zip(workload.shapes, workload.weights, strict=True):
+        if shape.gpus == 1 and shape.gpu_milli < MILLI:
+            shares[shape.gpu_milli] = shares.get(shape.gpu_milli, 0.0) + weight
+    sizes = sorted(shares)
+    return leftover_worth(sizes, [shares[size] for size in sizes])
+
+
+def _quantile(values: np.ndarray, weights: np.ndarray, at: float) -> float:
+    """Smallest value below or at which lies that part of the weight."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order][min(int(np.searchsorted(reached, at * reached[-1])), len(values) - 1)])
