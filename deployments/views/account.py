@@ -26,17 +26,17 @@ FAILURE_WINDOW_SECONDS = 300
 
 
 class SignInForm(AuthenticationForm):
-    """E-mail and password. Ten failures for one e-mail address within five minutes close it for that time."""
+    """E-mail and password. Ten failures for one email address within five minutes close it for that time."""
 
     error_messages = {
-        "invalid_login": "This e-mail address and password do not belong together. Check both and try again.",
+        "invalid_login": "This email address and password do not belong together. Check both and try again.",
         "inactive": "This account is closed. Ask the platform team.",
-        "too_many": "Too many failed attempts for this e-mail address. Wait five minutes and try again.",
+        "too_many": "Too many failed attempts for this email address. Wait five minutes and try again.",
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["username"].label = "E-mail address"
+        self.fields["username"].label = "Email address"
         self.fields["username"].widget = forms.EmailInput(attrs={"autofocus": True, "autocomplete": "username"})
         self.fields["password"].widget.attrs["autocomplete"] = "current-password"
 

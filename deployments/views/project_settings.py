@@ -36,7 +36,7 @@ class GeneralForm(forms.Form):
 
 
 class MemberForm(forms.Form):
-    email = forms.EmailField(label="E-mail address")
+    email = forms.EmailField(label="Email address")
     role = forms.ChoiceField(choices=ROLES)
 
 

@@ -81,7 +81,10 @@ def of_version(version: DeploymentVersion | None) -> Status:
     if version is None:
         return PHASES[_Phase.EMPTY]
     phase = _Phase(version.phase)
-    if version.observed_generation < version.generation and phase in (_Phase.SERVING, _Phase.IDLE):
+    if phase == _Phase.EMPTY and version.target_revision_id is not None:
+        return PHASES[_Phase.QUEUED]
+    settled = (_Phase.SERVING, _Phase.IDLE, _Phase.DEGRADED, _Phase.FAILED)
+    if version.observed_generation < version.generation and phase in settled:
         return ROLLING_OUT
     return PHASES[phase]
 

@@ -40,7 +40,7 @@ function connect() {
     poll = null;
     say("");
     send({ subscribe: [...watchers.keys()] });
-    if (missed) everywhere({ changed: true });
+    everywhere(missed ? { connected: true, changed: true } : { connected: true });
   });
   socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
   socket.addEventListener("close", (event) => {
@@ -51,6 +51,7 @@ function connect() {
       return;
     }
     downSince ||= Date.now();
+    everywhere({ connected: false });
     if (watchers.size === 0) return;
     poll ??= setInterval(fallBack, POLL_EVERY_MS);
     setTimeout(fallBack, BANNER_AFTER_MS);
@@ -77,7 +78,8 @@ function receive(message) {
   }
 }
 
-// Calls `call` with every message about the topic; returns the function that ends it.
+// Calls `call` with every message about the topic, and with {connected} when the socket opens or closes; returns the
+// function that ends it.
 export function watch(topic, call) {
   const functions = watchers.get(topic) ?? new Set();
   functions.add(call);
@@ -86,6 +88,7 @@ export function watch(topic, call) {
     send({ subscribe: [topic] });
   }
   connect();
+  if (socket?.readyState === WebSocket.OPEN) call({ connected: true, topic });
   return () => {
     functions.delete(call);
     if (functions.size) return;
@@ -98,7 +101,7 @@ export function watch(topic, call) {
 class LiveRegion extends HTMLElement {
   connectedCallback() {
     const topics = (this.getAttribute("topics") ?? "").split(/\s+/).filter(Boolean);
-    this.ends = topics.map((topic) => watch(topic, () => this.changed()));
+    this.ends = topics.map((topic) => watch(topic, (message) => message.changed && this.changed()));
     this.shown = () => document.hidden || !this.stale || this.changed();
     document.addEventListener("visibilitychange", this.shown);
   }

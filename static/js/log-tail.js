@@ -28,12 +28,12 @@ class LogTail extends HTMLElement {
   }
 
   receive(message) {
-    if (message.changed !== undefined) return;
+    if (message.connected !== undefined) this.say(message.connected ? "Live" : "Reconnecting");
+    if (message.lines === undefined && message.refused === undefined && message.closed === undefined) return;
     if (message.refused !== undefined || message.closed !== undefined) {
       this.state.textContent = "You may no longer see this log";
       return;
     }
-    this.say("Live");
     if (this.paused) {
       this.held.push(message);
       this.held.splice(0, this.held.length - 200);

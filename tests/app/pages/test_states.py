@@ -37,8 +37,17 @@ def test_every_state_has_a_word_a_tone_and_an_icon(mapping: dict, values: type):
 def test_a_page_says_rolling_out_while_intent_is_ahead():
     version = DeploymentVersion(phase=Phase.SERVING, generation=3, observed_generation=2)
     assert status.of(version) == status.ROLLING_OUT
-    version.observed_generation = 3
+    version.phase = Phase.FAILED
+    assert status.of(version) == status.ROLLING_OUT
+    version.phase, version.observed_generation = Phase.SERVING, 3
     assert status.of(version) == status.PHASES[Phase.SERVING]
+
+
+def test_a_version_with_a_first_revision_is_queued_and_not_empty(site: Site):
+    site.version.phase = Phase.EMPTY
+    assert status.of(site.version) == status.PHASES[Phase.QUEUED]
+    site.version.target_revision = None
+    assert status.of(site.version) == status.PHASES[Phase.EMPTY]
 
 
 def test_ready_is_never_shown_over_an_instance_that_is_not():
@@ -46,28 +55,52 @@ def test_ready_is_never_shown_over_an_instance_that_is_not():
     assert status.of(Instance(status="running", ready=True)).tone == "good"
 
 
-def test_steps_of_a_rollout_in_progress():
+def _rollout(state: str = Rollout.State.IN_PROGRESS, **seconds_ago: float) -> Rollout:
     now = timezone.now()
-    at = [now - dt.timedelta(seconds=seconds) for seconds in (60, 50, 10)]
-    rollout = Rollout(queued_at=at[0], environment_at=at[1], scheduled_at=at[2], state=Rollout.State.IN_PROGRESS)
+    times = {f"{step}_at": now - dt.timedelta(seconds=ago) for step, ago in seconds_ago.items()}
+    return Rollout(state=state, **times)
+
+
+def test_steps_of_a_rollout_in_progress():
+    rollout = _rollout(queued=60, environment=20, scheduled=19)
     steps = rollouts.steps(rollout)
-    assert [step.state for step in steps] == ["done", "done", "current", "todo", "todo", "todo"]
-    assert (steps[0].started_at, steps[0].ended_at) == (at[0], at[1])
-    assert steps[2].ended_at is None
+    assert [step.state for step in steps] == ["done", "done", "done", "current", "todo", "todo"]
+    assert (steps[2].started_at, steps[2].ended_at) == (rollout.environment_at, rollout.scheduled_at)
+    assert (steps[3].started_at, steps[3].ended_at) == (rollout.scheduled_at, None)
+
+
+def test_a_build_ends_the_queue_and_counts_for_the_environment(site: Site):
+    build = site.second.environment_build
+    rollout = _rollout(queued=60)
+    rollout.to_revision = site.second
+    assert [step.state for step in rollouts.steps(rollout)][:2] == ["current", "todo"]
+    build.started_at = rollout.queued_at + dt.timedelta(seconds=5)
+    queued, environment, *_ = rollouts.steps(rollout)
+    assert (queued.state, queued.ended_at) == ("done", build.started_at)
+    assert (environment.state, environment.started_at) == ("current", build.started_at)
+    # An environment that was there before costs nothing.
+    build.started_at = rollout.queued_at - dt.timedelta(days=1)
+    rollout.environment_at = rollout.queued_at + dt.timedelta(seconds=1)
+    assert not rollouts.steps(rollout)[1].timed
+
+
+def test_loading_the_code_counts_for_starting():
+    rollout = _rollout(Rollout.State.COMPLETE, queued=9, environment=8, scheduled=8, starting=7, ready=2, serving=1)
+    steps = rollouts.steps(rollout)
+    assert (steps[3].started_at, steps[3].ended_at) == (rollout.scheduled_at, rollout.ready_at)
+    assert not steps[4].timed
 
 
 def test_steps_of_a_failed_rollout_stop_where_it_failed():
-    now = timezone.now()
-    rollout = Rollout(queued_at=now, environment_at=now, finished_at=now, state=Rollout.State.FAILED)
+    rollout = _rollout(Rollout.State.FAILED, queued=9, finished=1)
     steps = rollouts.steps(rollout)
-    assert [step.state for step in steps] == ["done", "failed", "todo", "todo", "todo", "todo"]
-    assert steps[1].ended_at == now
+    assert [step.state for step in steps] == ["failed", "todo", "todo", "todo", "todo", "todo"]
+    assert steps[0].ended_at == rollout.finished_at
 
 
-def test_steps_of_a_complete_rollout_are_all_done_even_if_one_was_too_quick_to_see():
-    now = timezone.now()
-    rollout = Rollout(queued_at=now, serving_at=now, finished_at=now, state=Rollout.State.COMPLETE)
-    assert {step.state for step in rollouts.steps(rollout)} == {"done"}
+def test_steps_of_a_complete_rollout_are_all_done_even_if_some_were_too_quick_to_see():
+    steps = rollouts.steps(_rollout(Rollout.State.COMPLETE, queued=9, serving=1, finished=1))
+    assert {step.state for step in steps} == {"done"}
 
 
 def test_a_failed_rollout_says_why_and_what_still_answers(site: Site, editor: Client):

@@ -1,0 +1,266 @@
+"""The main job in a real browser: from an example to answers, a bad revision, and back."""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.stack import RunningStack
+
+# A first environment is built with packages from an index.
+BUILD_MS = 240_000
+ROLLOUT_MS = 120_000
+
+GREETER = """\
+print("greeter module read", flush=True)
+
+
+class Deployment:
+    def request(self, data):
+        print("greeting", data["name"], flush=True)
+        if data["name"] == "nobody":
+            raise ValueError("there is nobody to greet")
+        return {"greeting": "WORD " + data["name"]}
+"""
+
+
+def package(code: str) -> dict[str, object]:
+    """An upload for a file input."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("deployment.py", code)
+    return {"name": "greeter.zip", "mimeType": "application/zip", "buffer": buffer.getvalue()}
+
+
+@pytest.fixture(scope="module")
+def project(stack: RunningStack) -> str:
+    """The name of a project of this module's own."""
+    with stack.api() as api:
+        organization = api.get("/organizations").json()[0]["name"]
+        made = api.post("/projects", json={"name": "pages", "organization_name": organization})
+        assert made.status_code == 201, made.text
+    return "pages"
+
+
+@pytest.fixture
+def open_page(admin_page: Page) -> Callable[[str], Page]:
+    def open_it(path: str) -> Page:
+        admin_page.goto(path)
+        return admin_page
+
+    return open_it
+
+
+def complete(page: Page, revision: int, *, within: float) -> None:
+    """Waits, on the open page and without a reload, until the rollout of a revision is complete."""
+    rollout = page.locator("#rollout")
+    expect(rollout.get_by_role("heading", name=f"Rollout of revision {revision}", exact=True)).to_be_visible(
+        timeout=within
+    )
+    expect(rollout.locator(".card-head .status")).to_have_text("Complete", timeout=within)
+    expect(page.locator("#version-status")).to_have_text("Serving", timeout=within)
+
+
+def test_a_project_is_made_and_its_empty_list_leads_on(admin_page: Page):
+    admin_page.goto("/projects/")
+    admin_page.get_by_role("link", name="New project").first.click()
+    admin_page.get_by_label("Name").fill("Not a name")
+    admin_page.get_by_role("button", name="Create project").click()
+    expect(admin_page.locator(".error")).to_contain_text("lower-case letters")
+    admin_page.get_by_label("Name").fill("first-steps")
+    admin_page.get_by_role("button", name="Create project").click()
+    expect(admin_page.get_by_role("heading", name="Put your first model online")).to_be_visible()
+    admin_page.get_by_role("link", name="Start from an example").click()
+    expect(admin_page.get_by_role("radio", name="Start from an example")).to_be_checked()
+
+
+def test_an_example_goes_live_and_answers(open_page: Callable[[str], Page], project: str):
+    page = open_page(f"/projects/{project}/deployments/new/?source=example")
+    page.get_by_role("radio", name="Streaming echo").check()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("streaming-echo")
+    expect(page.get_by_label("Name of the input field").first).to_have_value("text")
+    page.get_by_label("Instances, at least").fill("1")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    page.wait_for_url("**/named/streaming-echo/")
+    expect(page.locator("#rollout .step")).to_have_count(6)
+    complete(page, 1, within=BUILD_MS)
+    expect(page.locator("#rollout .step-done")).to_have_count(6)
+    expect(page.locator("#instances tbody tr")).to_have_count(1)
+
+    page.get_by_label("text").fill("hello there")
+    page.get_by_label("seconds_per_word").fill("0")
+    page.locator("#try-form").get_by_role("button", name="Send").click()
+    expect(page.locator("#answer .status")).to_have_text("Answered")
+    expect(page.locator("#answer .facts")).to_contain_text("hello there")
+    page.get_by_role("link", name=re.compile("^Request ")).click()
+    expect(page.get_by_role("heading", name=re.compile("^Request "))).to_be_visible()
+
+    page.goto(f"/projects/{project}/deployments/")
+    expect(page.locator("tr", has_text="streaming-echo").locator(".status")).to_have_text("Serving")
+
+
+def test_a_bad_revision_says_why_while_the_old_one_answers_and_one_click_goes_back(
+    open_page: Callable[[str], Page], project: str
+):
+    page = open_page(f"/projects/{project}/deployments/new/")
+    # Refused: the field says what is missing, and what was filled in stays.
+    page.get_by_label("Name", exact=True).fill("greeter")
+    page.get_by_label("Deployment package").set_input_files(
+        {"name": "empty.zip", "mimeType": "application/zip", "buffer": b"not a zip"}
+    )
+    page.get_by_role("button", name="Add input field").click()
+    page.get_by_label("Name of the input field").fill("name")
+    page.get_by_label("Type of the input field").select_option("string")
+    page.get_by_label("Instances, at least").fill("1")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    expect(page.locator("[data-field=file] .error")).to_be_visible()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("greeter")
+
+    page.get_by_label("Deployment package").set_input_files(package(GREETER.replace("WORD", "hello")))
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    page.wait_for_url("**/named/greeter/")
+    complete(page, 1, within=BUILD_MS)
+    log = page.get_by_role("log", name="Log lines of all instances")
+    expect(log).to_contain_text("greeter module read")
+
+    def greet(name: str, expected: str) -> None:
+        page.locator("#try-form").get_by_label("name").fill(name)
+        page.locator("#try-form").get_by_role("button", name="Send").click()
+        expect(page.locator("#answer")).to_contain_text(expected)
+
+    greet("ada", "hello ada")
+    expect(log).to_contain_text("greeting ada")
+    greet("nobody", "ValueError: there is nobody to greet")
+
+    page.get_by_role("link", name="New revision").click()
+    page.get_by_label("Deployment package").set_input_files(package("import nothing_of_that_name\n" + GREETER))
+    page.get_by_role("button", name="Roll out").click()
+    page.wait_for_url("**/versions/v1/")
+    expect(page.locator("#rollout .card-head .status")).to_have_text("Failed", timeout=ROLLOUT_MS)
+    expect(page.locator("#rollout .tone-bad.note")).to_contain_text("nothing_of_that_name")
+    expect(page.locator("#rollout")).to_contain_text("Revision 1 keeps answering requests")
+    greet("grace", "hello grace")
+
+    page.get_by_role("link", name="New revision").click()
+    page.get_by_label("Deployment package").set_input_files(package(GREETER.replace("WORD", "hi")))
+    page.get_by_role("button", name="Roll out").click()
+    page.wait_for_url("**/versions/v1/")
+    complete(page, 3, within=ROLLOUT_MS)
+    greet("alan", "hi alan")
+
+    page.get_by_role("navigation", name="Deployment").get_by_role("link", name="Revisions").click()
+    page.get_by_role("article", name="Revision 3").get_by_role("link", name="Changes since r2").click()
+    expect(page.locator(".diff-removed").first).to_have_text("-import nothing_of_that_name")
+    page.go_back()
+    page.get_by_role("article", name="Revision 1").get_by_role("button", name="Roll back").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Roll back to revision 1?")
+    dialog.get_by_role("button", name="Roll back").click()
+    page.wait_for_url("**/versions/v1/")
+    complete(page, 1, within=ROLLOUT_MS)
+    greet("edsger", "hello edsger")
+
+
+def test_the_page_says_when_news_are_interrupted_and_catches_up(
+    open_page: Callable[[str], Page], project: str, stack: RunningStack
+):
+    page = open_page(f"/projects/{project}/deployments/named/greeter/")
+    banner = page.locator("#live-banner")
+    expect(page.locator("[data-state]")).to_have_text("Live")
+    expect(banner).to_be_hidden()
+    old = stack.kill("web")
+    expect(banner).to_be_visible()
+    stack.wait_restarted("web", old)
+    expect(banner).to_be_hidden(timeout=60_000)
+    with stack.api() as api:
+        path = f"/projects/{project}/deployments/greeter/versions/v1"
+        assert api.patch(path, json={"maximum_instances": 7}).status_code == 200
+    expect(page.locator("#instances")).to_contain_text("between 1 and 7")
+
+
+def test_everything_is_reached_by_keyboard(open_page: Callable[[str], Page], project: str):
+    page = open_page(f"/projects/{project}/deployments/named/greeter/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#content")).to_be_focused()
+
+    page.get_by_role("tab", name="Form").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="JSON")).to_be_focused()
+    expect(page.get_by_label("Request data")).to_be_visible()
+
+    versions = page.locator(".version-menu summary")
+    versions.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".version-menu .menu-list a").first).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(versions).to_be_focused()
+    expect(page.locator(".version-menu .menu-list")).to_be_hidden()
+
+    restart = page.get_by_role("button", name="Restart")
+    restart.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(restart).to_be_focused()
+
+
+def test_deleting_asks_for_the_name(open_page: Callable[[str], Page], project: str):
+    page = open_page(f"/projects/{project}/deployments/named/streaming-echo/versions/v1/settings/")
+    page.get_by_role("button", name="Delete deployment").click()
+    dialog = page.get_by_role("dialog")
+    confirm = dialog.get_by_role("button", name="Delete deployment")
+    expect(confirm).to_be_disabled()
+    dialog.get_by_role("textbox").fill("streaming-echo")
+    confirm.click()
+    page.wait_for_url("**/deployments/")
+    expect(page.locator(".toast")).to_contain_text("streaming-echo deleted")
+    expect(page.locator("tr", has_text="streaming-echo")).to_have_count(0)
+
+
+PATHS = (
+    "/projects/",
+    "/account/",
+    "/projects/{project}/deployments/",
+    "/projects/{project}/deployments/new/?source=example",
+    "/projects/{project}/deployments/named/greeter/",
+    "/projects/{project}/deployments/named/greeter/versions/v1/logs/",
+    "/projects/{project}/deployments/named/greeter/versions/v1/revisions/",
+    "/projects/{project}/deployments/named/greeter/versions/v1/revisions/3/",
+    "/projects/{project}/deployments/named/greeter/versions/v1/requests/",
+    "/projects/{project}/deployments/named/greeter/versions/v1/settings/",
+    "/projects/{project}/models/",
+    "/projects/{project}/models/new/",
+    "/projects/{project}/settings/",
+    "/projects/{project}/settings/members/",
+    "/projects/{project}/settings/service-users/",
+    "/projects/{project}/settings/variables/",
+    "/projects/{project}/settings/audit/",
+)
+
+
+def test_no_page_is_wider_than_a_small_phone(admin_page: Page, project: str):
+    admin_page.set_viewport_size({"width": 360, "height": 740})
+    for path in PATHS:
+        admin_page.goto(path.format(project=project))
+        beyond = admin_page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert beyond <= 0, path
+
+
+def test_the_theme_follows_the_system_until_one_is_chosen(admin_page: Page):
+    background = "getComputedStyle(document.body).backgroundColor"
+    admin_page.emulate_media(color_scheme="light")
+    light = admin_page.evaluate(background)
+    admin_page.emulate_media(color_scheme="dark")
+    dark = admin_page.evaluate(background)
+    assert light != dark
+    admin_page.get_by_role("button", name="Switch between light and dark").click()
+    assert admin_page.evaluate(background) == light
+    admin_page.reload()
+    assert admin_page.evaluate(background) == light
