@@ -7,6 +7,7 @@ Objects are plain dicts in the shape of the API.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ _PATCH_TYPES = {
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
+_LARGE = 1024 * 1024
 _APPLY_TYPE = "application/apply-patch+yaml"
 
 
@@ -140,10 +142,11 @@ class Client:
         """Send one request and return the decoded JSON answer (or text); ApiError when it is not 2xx."""
         data = None if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
         send = dict(headers or {})
+        payload = io.BytesIO(data) if data is not None and len(data) > _LARGE else data  # aiohttp asks for it
         if data is not None:
             send["Content-Type"] = content_type
         async with self.session.request(
-            method, self.connection.server + path, params=params or {}, data=data, headers=send
+            method, self.connection.server + path, params=params or {}, data=payload, headers=send
         ) as response:
             raw = await response.read()
             if response.status >= 300:
@@ -194,9 +197,7 @@ class Client:
     ) -> Object:
         """Create an object; its namespace is taken from the metadata when not given."""
         namespace = namespace or obj.get("metadata", {}).get("namespace")
-        return await self.request(
-            "POST", resource.path(namespace), params=_dry(dry_run), body=_typed(resource, obj)
-        )
+        return await self.request("POST", resource.path(namespace), params=_dry(dry_run), body=_typed(resource, obj))
 
     async def create_subresource(
         self, resource: Resource, name: str, namespace: str | None, subresource: str, obj: Object
@@ -246,9 +247,7 @@ class Client:
         metadata = obj["metadata"]
         params = {"fieldManager": field_manager, "force": "true" if force else "false"}
         path = resource.path(metadata.get("namespace"), metadata["name"], subresource)
-        return await self.request(
-            "PATCH", path, params=params, body=_typed(resource, obj), content_type=_APPLY_TYPE
-        )
+        return await self.request("PATCH", path, params=params, body=_typed(resource, obj), content_type=_APPLY_TYPE)
 
     async def delete(
         self,

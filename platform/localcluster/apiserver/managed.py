@@ -41,13 +41,7 @@ _REPLICAS: Path = ("f:spec", "f:replicas")
 
 ResetFields = tuple[Path, ...]
 RESET_MAIN: ResetFields = (("f:status",),)
-RESET_STATUS: ResetFields = (
-    ("f:spec",),
-    ("f:metadata", "f:labels"),
-    ("f:metadata", "f:annotations"),
-    ("f:metadata", "f:finalizers"),
-    ("f:metadata", "f:ownerReferences"),
-)
+RESET_STATUS: ResetFields = (("f:spec",), ("f:metadata", "f:ownerReferences"))
 
 
 class Manager:
@@ -222,8 +216,20 @@ def merge(kind: Type, live: Any, applied: Any) -> Any:
     return items
 
 
-def applied(kind: Struct, live: Object, config: Object, manager: Manager, force: bool, reset: ResetFields) -> Object:
-    """The object after a server-side apply; StatusError 409 when others own what it changes."""
+def applied(
+    kind: Struct,
+    live: Object,
+    config: Object,
+    manager: Manager,
+    force: bool,
+    reset: ResetFields,
+    conflict_version: str = "",
+) -> Object:
+    """The object after a server-side apply; StatusError 409 when others own what it changes.
+
+    `conflict_version`: the apiVersion in which conflicts speak, where it is not that of the object.
+    """
+    config = _without(config, reset)
     fields = _strip(fieldset.of_value(kind, config), reset)
     entries: list[Object] = copy.deepcopy(live.get("metadata", {}).get("managedFields") or [])
     result = copy.deepcopy(merge(kind, live, config))
@@ -240,7 +246,7 @@ def applied(kind: Struct, live: Object, config: Object, manager: Manager, force:
         if fieldset.contains(entry["fieldsV1"], path)
     ]
     if conflicts and not force:
-        raise _conflict(conflicts)
+        raise _conflict(conflicts, conflict_version)
     for entry, path in conflicts:
         fieldset.remove(entry["fieldsV1"], path)
     for entry in others:
@@ -298,20 +304,47 @@ def _drop(kind: Type, value: Any, path: Path) -> None:
                 return
 
 
-def _who(entry: Object) -> str:
+def _without(config: Object, reset: ResetFields) -> Object:
+    """The configuration less what may not be written here."""
+    result = dict(config)
+    for path in reset:
+        name = path[0][2:]
+        if len(path) == 1:
+            result.pop(name, None)
+        elif isinstance(result.get(name), dict):
+            result[name] = {key: value for key, value in result[name].items() if key != path[1][2:]}
+    return result
+
+
+def check_keys(kind: Type, value: Any, path: Path = ()) -> str | None:
+    """What is wrong with the keys of an applied configuration's lists, None when nothing is."""
+    if not fieldset.is_granular(kind):
+        return None
+    seen: set[str] = set()
+    for element, part_kind, part in fieldset.children(kind, value):
+        if element in seen:
+            return f"{fieldset.shown(path)}: duplicate entries for key {fieldset.shown((element,))}"
+        seen.add(element)
+        problem = check_keys(part_kind, part, (*path, element))
+        if problem:
+            return problem
+    return None
+
+
+def _who(entry: Object, version: str) -> str:
     text = f'"{entry["manager"]}"'
     if entry.get("subresource"):
         text += f' with subresource "{entry["subresource"]}"'
     if entry["operation"] == "Update":
-        text += f" using {entry['apiVersion']}"
+        text += f" using {version or entry['apiVersion']}"
     return text
 
 
-def _conflict(conflicts: list[tuple[Object, Path]]) -> StatusError:
+def _conflict(conflicts: list[tuple[Object, Path]], version: str) -> StatusError:
     by_manager: dict[str, list[str]] = {}
     causes = []
     for entry, path in conflicts:
-        who = _who(entry)
+        who = _who(entry, version)
         by_manager.setdefault(who, []).append(fieldset.shown(path))
         causes.append(Cause("FieldManagerConflict", f"conflict with {who}", fieldset.shown(path)))
     count = len(conflicts)

@@ -287,6 +287,10 @@ class Objects:
             new.update((key, value) for key, value in old.items() if key not in ("metadata", "status"))
             if wanted is None:
                 new.pop("status", None)
+            if kind.resource == r.DEPLOYMENTS:
+                after.pop("labels", None)
+                if "labels" in before:
+                    after["labels"] = before["labels"]
             if "ownerReferences" in before:
                 after["ownerReferences"] = before["ownerReferences"]
             else:
@@ -338,16 +342,22 @@ class Objects:
         return obj, True
 
     def _check_preconditions(self, kind: Kind, obj: Object, options: DeleteOptions) -> None:
-        metadata = obj["metadata"]
+        metadata, resource = obj["metadata"], kind.resource
+        problem = ""
         if options.uid and options.uid != metadata["uid"]:
-            why = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {metadata['uid']}"
-            raise status.conflict(kind.resource, metadata["name"], why)
-        if options.resource_version and options.resource_version != metadata["resourceVersion"]:
-            why = (
-                f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
-                f"ResourceVersion in object meta: {metadata['resourceVersion']}"
+            problem = (
+                f"the UID in the precondition ({options.uid}) does not match the UID in record "
+                f"({metadata['uid']}). The object might have been deleted and then recreated"
             )
-            raise status.conflict(kind.resource, metadata["name"], why)
+        elif options.resource_version and options.resource_version != metadata["resourceVersion"]:
+            problem = (
+                f"the ResourceVersion in the precondition ({options.resource_version}) does not match the "
+                f"ResourceVersion in record ({metadata['resourceVersion']}). The object might have been modified"
+            )
+        if problem:
+            # This failure names the kind where others name the resource.
+            named = r.Resource(resource.group, resource.version, resource.kind, resource.kind)
+            raise status.conflict(named, metadata["name"], problem)
 
     def _propagate(self, kind: Kind, metadata: Object, policy: str | None) -> None:
         finalizers = list(metadata.get("finalizers") or ())

@@ -178,9 +178,7 @@ async def list_objects(
         try:
             records, revision = table.snapshot(version, namespace), version
         except LookupError:
-            raise StatusError(
-                410, "Expired", f"The resourceVersion for the provided list is too old: {version}"
-            ) from None
+            raise StatusError(410, "Expired", "The resourceVersion for the provided list is too old.") from None
     else:
         if version:
             await reach(store, version)

@@ -59,7 +59,8 @@ def path_text(path: Path_) -> str:
     return "".join(name if name[0] == "[" else f".{name}" for name in _names(path)).lstrip(".")
 
 
-def _json_name(value: Any) -> str:
+def json_name(value: Any) -> str:
+    """What kind of JSON value it is: object, array, string, bool or number."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
@@ -70,7 +71,7 @@ def _json_name(value: Any) -> str:
 
 
 def _mismatch(value: Any, go: str, path: Path_, owner: str) -> DecodeError:
-    shown = _json_name(value)
+    shown = json_name(value)
     if shown == "number" and go.startswith("int"):
         shown = f"number {value}"
     fields = ".".join(name for name in _names(path) if name[0] != "[" and not name.startswith('"'))

@@ -113,9 +113,7 @@ class Subresources:
                 operation = "Apply"
         else:
             raise status.method_not_allowed()
-        manager = Manager(
-            writing.manager_of(request, kind, operation).name, operation, kind.resource.api_version, "scale"
-        )
+        manager = writing.manager_of(request, kind, operation, "scale", timed=False)
 
         def change(current: Object) -> Object:
             scale = self._scale_of(kind, current)
@@ -362,7 +360,7 @@ def _apply_scale(kind: Kind, current: Object, body: Any, manager: Manager, *, fo
     replicas = (body.get("spec") or {}).get("replicas")
     if replicas is not None:
         config["spec"] = {"replicas": replicas}
-    result = managed.applied(kind.type, current, config, manager, force, ())
+    result = managed.applied(kind.type, current, config, manager, force, (), "autoscaling/v1")
     obj, _ = schema.decode(kind.type, result)
     return obj
 

@@ -251,6 +251,9 @@ def _check_config(kind: Kind, namespace: str, name: str, config: Any) -> Object:
         raise managed.untyped(config, _expected(error)) from None
     if seen.unknown:
         raise managed.undeclared(config, seen.unknown)
+    problem = managed.check_keys(kind.type, config)
+    if problem:
+        raise managed.untyped(config, problem)
     metadata = config.setdefault("metadata", {})
     if metadata.setdefault("name", name) != name:
         raise status.bad_request(
@@ -267,7 +270,10 @@ def _expected(error: schema.DecodeError) -> str:
     """A type error in the words of server-side apply."""
     if not error.field:
         return str(error)
-    due = {"string": "string", "bool": "boolean"}.get(error.go, "numeric (int or float)")
+    if error.go.startswith(("int", "float")):
+        found = "string" if isinstance(error.value, str) else schema.json_name(error.value)
+        return f".{error.field}: expected numeric (int or float), got {found}"
+    due = {"string": "string", "bool": "boolean"}.get(error.go, error.go)
     if error.go.startswith("[]"):
         due = "list"
     elif error.go.startswith(("map", "v1.")):
