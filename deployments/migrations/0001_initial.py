@@ -3,6 +3,7 @@
 import deployments.models.fields
 import django.core.validators
 import django.db.models.deletion
+import django.utils.timezone
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -309,7 +310,7 @@ class Migration(migrations.Migration):
                 ('output_size', models.BigIntegerField(default=0)),
                 ('timeout', models.PositiveIntegerField(default=300, help_text='seconds')),
                 ('attempts', models.PositiveIntegerField(default=0)),
-                ('time_created', models.DateTimeField(auto_now_add=True)),
+                ('time_created', models.DateTimeField(default=django.utils.timezone.now)),
                 ('time_started', models.DateTimeField(blank=True, null=True)),
                 ('time_completed', models.DateTimeField(blank=True, null=True)),
                 ('expires_at', models.DateTimeField(db_index=True)),

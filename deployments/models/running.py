@@ -3,6 +3,7 @@
 import uuid
 
 from django.db import models
+from django.utils import timezone
 
 from accounts.models import User
 from deployments.models.deployments import DeploymentVersion, Revision
@@ -93,7 +94,8 @@ class Request(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     instance = models.ForeignKey(Instance, models.SET_NULL, null=True, blank=True, related_name="requests")
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
-    time_created = models.DateTimeField(auto_now_add=True)
+    # When it was asked, not when its row was written: rows of direct requests are written at their end.
+    time_created = models.DateTimeField(default=timezone.now)
     time_started = models.DateTimeField(null=True, blank=True)
     time_completed = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(db_index=True)
