@@ -133,7 +133,7 @@ def make(target: Path, files: Path, environ: Environ) -> None:
     say("Compiling the server")
     run([python, "-m", "compileall", "-q", str(site_packages / "pilothouse_serving")], environ)
     run(
-        [python, "-c", "import pilothouse_serving.app"],
+        [python, "-c", "import pilothouse_serving.app, uvicorn"],
         environ,
         "The server cannot run beside these requirements: one of them shadows or breaks what it imports.",
     )

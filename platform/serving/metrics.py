@@ -14,7 +14,7 @@ HANDLERS = ("request", "requests", "stream", "v1", "v2", "other")
 CODES = (200, 400, 404, 405, 413, 415, 422, 499, 500, 503)
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-STARTING, READY, DRAINING = 0.0, 1.0, 2.0
+RESTARTING, STARTING, READY, DRAINING = -1.0, 0.0, 1.0, 2.0
 _STATE, _INIT_SECONDS, _IN_FLIGHT, _FIXED = 0, 1, 2, 3
 _COUNTERS = len(CODES) + 1
 _PER_HANDLER = _COUNTERS + len(BUCKETS) + 1 + 1  # counters by code, buckets with +Inf, sum of seconds
@@ -35,7 +35,7 @@ class SharedMetrics:
         return ProcessMetrics(self._all[start : start + _PER_PROCESS])
 
     def states(self) -> list[float]:
-        """`STARTING`, `READY` or `DRAINING` for each process."""
+        """`RESTARTING`, `STARTING`, `READY` or `DRAINING` for each process."""
         return [self._all[index * _PER_PROCESS + _STATE] for index in range(self.processes)]
 
     def _sums(self) -> list[float]:
@@ -102,7 +102,7 @@ class ProcessMetrics:
 
     @property
     def state(self) -> float:
-        """`STARTING`, `READY` or `DRAINING`."""
+        """`RESTARTING`, `STARTING`, `READY` or `DRAINING`."""
         return float(self._values[_STATE])
 
     @state.setter
@@ -117,7 +117,7 @@ class ProcessMetrics:
     def loaded(self, seconds: float) -> None:
         """User code is loaded: this process is ready."""
         self._values[_INIT_SECONDS] = seconds
-        if self.state == STARTING:
+        if self.state < READY:
             self.state = READY
 
     def began(self) -> None:
@@ -132,9 +132,9 @@ class ProcessMetrics:
         self._values[start + _COUNTERS + bisect_left(BUCKETS, seconds)] += 1
         self._values[start + _COUNTERS + len(BUCKETS) + 1] += seconds
 
-    def reset(self) -> None:
-        """Back to starting, with nothing in flight; what was counted stays (the process is made anew)."""
-        self._values[_STATE] = STARTING
+    def reset(self, state: float) -> None:
+        """Back to `state`, with nothing in flight; what was counted stays (the process is made anew)."""
+        self._values[_STATE] = state
         self._values[_IN_FLIGHT] = 0
 
 

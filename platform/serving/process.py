@@ -16,29 +16,39 @@ from .app import make_app
 from .errors import StartFailed, explain
 from .handlers import Handler
 from .loading import make_handler
-from .metrics import DRAINING, ProcessMetrics, SharedMetrics
+from .metrics import DRAINING, RESTARTING, STARTING, ProcessMetrics, SharedMetrics
 from .observe import log
 from .service import Service
 from .settings import Settings
 from .worker import Worker
 
+# Longer than clients keep idle connections, so that none is closed here just as a request is sent on it.
+_KEEP_ALIVE_SECONDS = 75
 
-def serve(settings: Settings, listener: socket.socket, shared: SharedMetrics, process_id: int) -> int:
-    """Load the package, serve it until SIGTERM and drain. Returns the exit code; runs in the main thread."""
+
+def serve(
+    settings: Settings, listener: socket.socket, shared: SharedMetrics, process_id: int, restarted: bool = False
+) -> int:
+    """Load the package, serve it until SIGTERM and drain. Returns the exit code; runs in the main thread.
+
+    A process that is `restarted` beside others that serve takes no connection before it has loaded.
+    """
     _line_buffer_output()
     metrics = shared.part(process_id)
-    metrics.reset()
+    metrics.reset(RESTARTING if restarted else STARTING)
     worker = Worker(settings.threads, settings.max_queue)
     handler = make_handler(settings, process_id, worker.resolve)
     service = Service(settings, handler, worker, shared, metrics)
-    wakeup = _signals_to_socket()
-    http = HttpThread(service, listener, wakeup)
-    http.start()
+    http = HttpThread(service, listener)
+    if not restarted:
+        http.start()
     try:
         started = time.perf_counter()
         handler.load()
         seconds = time.perf_counter() - started
         metrics.loaded(seconds)
+        if restarted:
+            http.start()
         log("info", "ready", init_seconds=round(seconds, 3), process=process_id)
         worker.run_forever(getattr(handler, "asynchronous", False))
     except StartFailed as error:
@@ -79,12 +89,16 @@ def _signals_to_socket() -> socket.socket:
 class HttpThread(threading.Thread):
     """uvicorn, with drain: on SIGTERM not ready any more, but serving for `drain_seconds` and what then runs."""
 
-    def __init__(self, service: Service, listener: socket.socket, wakeup: socket.socket) -> None:
+    def __init__(self, service: Service, listener: socket.socket) -> None:
         super().__init__(name="http", daemon=True)
         self._service = service
         self._listener = listener
-        self._wakeup = wakeup
         self.exit_code = 0
+
+    def start(self) -> None:
+        """Begin to serve and to listen to signals. From the main thread, which alone may set their handlers."""
+        self._wakeup = _signals_to_socket()
+        super().start()
 
     def run(self) -> None:
         """Serve until drained, then end the worker."""
@@ -104,7 +118,12 @@ class HttpThread(threading.Thread):
         import uvicorn
 
         config = uvicorn.Config(
-            make_app(self._service), lifespan="off", log_config=None, access_log=False, server_header=False
+            make_app(self._service),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
         server = uvicorn.Server(config)
         # Kept: a task without a reference may be collected.

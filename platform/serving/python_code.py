@@ -65,8 +65,9 @@ class PythonCode(Handler):
         path = self._package_dir / ENTRY_POINT
         if not path.is_file():
             raise StartFailed(f"The package has no {ENTRY_POINT}.")
-        for folder in (self._package_dir / "libraries", self._package_dir):
-            sys.path.insert(0, str(folder))
+        # Behind everything else, as the public client's run_local does: a file of the package that is called
+        # like an installed module must not take its place.
+        sys.path += [str(self._package_dir), str(self._package_dir / "libraries")]
         os.chdir(self._package_dir)
         spec = importlib.util.spec_from_file_location("deployment", path)
         assert spec is not None

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from .errors import InvalidInput, RequestError
 from .handlers import Handler
-from .metrics import READY, ProcessMetrics, SharedMetrics
+from .metrics import READY, RESTARTING, ProcessMetrics, SharedMetrics
 from .settings import Settings
 from .worker import Call, Worker
 
@@ -32,8 +32,9 @@ class Service:
         self.metrics = metrics
 
     def is_ready(self) -> bool:
-        """Every process has loaded its code and none is being stopped."""
-        return all(state == READY for state in self.shared.states()) and self.handler.check()
+        """Every process has loaded its code and none is being stopped; one that died and comes back is no hindrance."""
+        states = self.shared.states()
+        return READY in states and set(states) <= {READY, RESTARTING} and self.handler.check()
 
     def refuse_unloaded(self) -> None:
         """Raises `RequestError` (503) until user code is loaded. While draining, requests are still answered."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import time
 
-from .metrics import READY, SharedMetrics
+from .metrics import READY, RESTARTING, STARTING, SharedMetrics
 from .observe import log
 from .process import serve
 from .settings import Settings
@@ -16,6 +17,7 @@ from .settings import Settings
 # A process that ends sooner than this after its start is not worth another try right away.
 _QUICK_SECONDS = 5.0
 _BACK_OFF_SECONDS = 1.0
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def supervise(settings: Settings, listener: socket.socket, shared: SharedMetrics) -> int:
@@ -31,13 +33,21 @@ def supervise(settings: Settings, listener: socket.socket, shared: SharedMetrics
         nonlocal stopping
         stopping = True
         for pid in list(children):
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in _STOPPING:
+        signal.signal(number, stop)
+
+    def start(process_id: int, restarted: bool = False) -> None:
+        # With the signals held back, none comes between a fork and its entry here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        children[_fork(settings, listener, shared, process_id, restarted)] = (process_id, time.monotonic())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+
     for process_id in range(settings.processes):
-        children[_start(settings, listener, shared, process_id)] = (process_id, time.monotonic())
-    # The processes alone accept; a copy here would hold connections that nobody answers.
+        if not stopping:
+            start(process_id)
     code = 0
     while children:
         pid, status = os.wait()
@@ -53,21 +63,23 @@ def supervise(settings: Settings, listener: socket.socket, shared: SharedMetrics
         if time.monotonic() - started < _QUICK_SECONDS:
             time.sleep(_BACK_OFF_SECONDS)
         if not stopping:
-            children[_start(settings, listener, shared, process_id)] = (process_id, time.monotonic())
+            start(process_id, restarted=True)
     return code
 
 
-def _start(settings: Settings, listener: socket.socket, shared: SharedMetrics, process_id: int) -> int:
+def _fork(settings: Settings, listener: socket.socket, shared: SharedMetrics, process_id: int, restarted: bool) -> int:
     """Fork one process; returns its pid. No threads and no user code exist yet on this side."""
     sys.stdout.flush()
     sys.stderr.flush()
-    shared.part(process_id).reset()
+    shared.part(process_id).reset(RESTARTING if restarted else STARTING)
     pid = os.fork()
     if pid:
         return pid
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     try:
-        os._exit(serve(settings, listener, shared, process_id))
+        os._exit(serve(settings, listener, shared, process_id, restarted))
     finally:
         os._exit(1)
 

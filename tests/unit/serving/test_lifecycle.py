@@ -265,7 +265,11 @@ def test_several_processes_share_the_port_and_their_numbers(serve, plain):
     with pytest.raises(httpx.TransportError):
         httpx.post(server.url + "/request", json="die", trust_env=False)
     server.wait_for(lambda: server.events("process ended"))
-    server.wait_ready()
+    # The other one serves on: the instance stays ready, and no request meets the one that still loads.
+    for _ in range(5):
+        assert server.status("/v2/health/ready") == 200
+        ask(0)
+    server.wait_for(lambda: len(server.events("ready")) == 3)
     with ThreadPoolExecutor(8) as pool:
         again = set(pool.map(ask, range(60)))
     assert {number for number, _ in again} == {0, 1}
@@ -326,3 +330,16 @@ def test_a_request_whose_client_left_is_not_made(serve, plain, tmp_path):
         assert first.result() == 1
     assert server.request({"sleep": 0, "name": "last"}) == 1
     assert marker.read_text() == "first last"
+
+
+def test_a_file_of_the_package_does_not_take_the_place_of_an_installed_module(serve, plain):
+    files = {"uvicorn.py": "raise ValueError('shadow')\n", "json.py": "raise ValueError('shadow')\n"}
+    server = serve(plain, {**files, "deployment.py": "import json\n" + DEPLOYMENT})
+    assert server.request([1]) == [1]
+
+
+def test_told_to_stop_while_several_processes_start_it_stops(serve, plain):
+    server = serve(plain, "import time\ntime.sleep(3600)\n", ready=False, PILOTHOUSE_PROCESSES="3")
+    server.wait_for(lambda: server.status("/v2/health/live") == 200)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
