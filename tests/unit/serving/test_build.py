@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,8 +37,6 @@ def wheelhouse(tmp_path: Path) -> str:
 
 
 def _wheel(folder: Path, version: str, requires: str) -> None:
-    import zipfile
-
     info = f"tinything-{version}.dist-info"
     with zipfile.ZipFile(folder / f"tinything-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr("tinything.py", f"VERSION = {version!r}\n")
@@ -135,6 +136,29 @@ def test_a_build_that_is_told_to_stop_leaves_nothing(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 128 + signal.SIGTERM
     assert not (tmp_path / "envs" / "abc").exists()
+
+
+def test_a_runtime_without_uv_gets_it_by_pip_once(tmp_path):
+    """The uv that pip finds here only passes on to the real one, so that nothing large is downloaded."""
+    real = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert real
+    links = tmp_path / "links"
+    links.mkdir()
+    with zipfile.ZipFile(links / "uv-9999-py3-none-any.whl", "w") as wheel:
+        script = zipfile.ZipInfo("uv-9999.data/scripts/uv")
+        script.external_attr = (stat.S_IFREG | 0o755) << 16
+        wheel.writestr(script, f'#!/bin/sh\nexec {real} "$@"\n')
+        wheel.writestr("uv-9999.dist-info/METADATA", "Metadata-Version: 2.1\nName: uv\nVersion: 9999\n")
+        tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr("uv-9999.dist-info/WHEEL", tags)
+        wheel.writestr("uv-9999.dist-info/RECORD", "")
+    variables = {"PATH": "/usr/bin:/bin", "PIP_FIND_LINKS": str(links)}
+    first = build(tmp_path / "envs", "one", python_files(), **variables)
+    assert first.returncode == 0, first.stdout
+    assert "Installing uv" in first.stdout
+    second = build(tmp_path / "envs", "two", python_files(), **variables)
+    assert second.returncode == 0, second.stdout
+    assert "Installing uv" not in second.stdout
 
 
 @pytest.mark.parametrize(
