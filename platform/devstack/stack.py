@@ -23,6 +23,8 @@ DEFAULT_PORT = 8000
 ADMIN_EMAIL = "admin@pilothouse.local"
 SERVING_PORT = 8080
 PODS_USER = 1000
+# Our own code is to be compiled once and not at each start of each process.
+NOT_PASSED_ON = {"PORT", "PYTHONDONTWRITEBYTECODE"}
 # Pods listen on addresses of their own in 127.0.0.0/8; only a wildcard listener stands in their way.
 SOME_POD_ADDRESS = "127.200.200.200"
 TITLES = {
@@ -162,7 +164,7 @@ class Stack:
             "PILOTHOUSE_FIELD_KEY": state.secret("field_key"),
             "PILOTHOUSE_PLAIN_HTTP": "1",
             "PILOTHOUSE_URL": self.url,
-            **{name: value for name, value in self._outer.items() if name != "PORT"},
+            **{name: value for name, value in self._outer.items() if name not in NOT_PASSED_ON},
             "PILOTHOUSE_STATE_DIR": str(state.path),
             "PILOTHOUSE_ADMIN_EMAIL": ADMIN_EMAIL,
             "PILOTHOUSE_ADMIN_PASSWORD": self.admin_password,
