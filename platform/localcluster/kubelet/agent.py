@@ -43,8 +43,12 @@ class Agent:
         root = self.host.data / "pods"
         wanted = {obj["metadata"]["uid"] for obj in self.pods.objects.values()}
         for directory in root.iterdir() if root.is_dir() else ():
+            record = PodRecord(self.host.data, directory.name)
             if directory.name not in wanted:
-                await self._end_orphan(PodRecord(self.host.data, directory.name))
+                await self._end_orphan(record)
+            elif known := record.read():
+                # Before any new pod gets one: addresses in use stay where they are.
+                self.host.addresses.allocate(known["address"])
         self._started = True
         for pod in list(self.pods.objects.values()):
             self._take(pod)
