@@ -87,15 +87,17 @@ def _in_turn(books: Books, claims: list[Claim]) -> Iterator[Claim]:
         lines.setdefault(claim.project, []).append(claim)
     for line in lines.values():
         line.sort(key=lambda claim: (-claim.priority, claim.created, claim.id), reverse=True)
-    snapshot = books.snapshot
-    shares: dict[str, tuple[float, ...]] = {}
+    snapshot, tree = books.snapshot, books.tree
+    shares: dict[str, tuple[int, tuple[float, ...]]] = {}
 
     def key(project: str) -> _Key:
         head = lines[project][-1]
-        if project in books.tree.owners:
+        version, share = shares.get(project, (-1, (0.0,)))
+        if version != tree.version and project in tree.owners:
             past = snapshot.past_use.get(project, 0.0)
-            shares[project] = weighted_share(books.tree, project, snapshot.policy.decay, past)
-        return (shares.get(project, (0.0,)), -head.priority, head.created, head.id)
+            share = weighted_share(tree, project, snapshot.policy.decay, past)
+            shares[project] = (tree.version, share)
+        return (share, -head.priority, head.created, head.id)
 
     heap = [(key(project), project) for project in lines]
     heapq.heapify(heap)

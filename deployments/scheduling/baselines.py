@@ -70,7 +70,7 @@ class GpuPacking(_Scored):
     def costs(self, choices: Choices) -> Floats:
         gpus, gpu = choices.state.gpus, choices.gpu
         untouched = sum(left == MILLI for left in gpus)
-        scores = np.zeros(len(gpu.takes))
+        scores = np.zeros(len(gpu.takes) + 1)
         for option, take in enumerate(gpu.takes):
             whole = sum(left == MILLI for left in take)
             if not take:

@@ -38,24 +38,17 @@ class FragmentationGradient:
         return np.concatenate([level / MILLI, below, holds], axis=1).astype(np.float32)
 
     def costs(self, choices: Choices) -> Floats:
-        state = choices.state
-        now = self._fragmentation(state.model, np.array([state.cpu_milli]), choices.gpu.before[None, :], None)
+        state, rows, kinds = choices.state, choices.gpu.rows, len(self._weights)
         cpu = state.cpu_milli - choices.table.cpu
-        after = self._fragmentation(state.model, cpu, choices.gpu.rows, choices)
-        drop = now[0] - after
-        return -np.floor(100 / (1 + np.exp(-drop))).astype(np.float32)
-
-    def _fragmentation(self, model: str, cpu: np.ndarray, rows: Floats, choices: Choices | None) -> Floats:
-        """[P] expected unusable GPUs, in GPUs; `cpu` per shape and `rows` per device choice."""
-        kinds = len(self._weights)
         enough_cpu = cpu[:, None] >= self._cpu[None, :]
-        usable = (self._gpus > 0) & self._may_use(model)
+        usable = (self._gpus > 0) & self._may_use(state.model)
         enough_gpu = (rows[:, 1 + kinds :] >= self._gpus) & usable
-        total, below = rows[:, :1], rows[:, 1 : 1 + kinds]
-        saved = np.where(enough_gpu, (total - below) * self._weights, np.float32(0))
-        if choices is not None:
-            enough_cpu, saved, total = enough_cpu[choices.shape], saved[choices.option], total[choices.option]
-        return total[:, 0] - (enough_cpu * saved).sum(axis=1)
+        total, below = rows[:, 0], rows[:, 1 : 1 + kinds]
+        saved = np.where(enough_gpu, (total[:, None] - below) * self._weights, np.float32(0))
+        used = (enough_cpu[choices.shape] * saved[choices.option]).sum(axis=1)
+        fragmentation = total[choices.option] - used
+        drop = fragmentation[-1] - fragmentation
+        return -np.floor(100 / (1 + np.exp(-drop))).astype(np.float32)
 
     def _may_use(self, model: str) -> np.ndarray:
         known = self._admissible.get(model)

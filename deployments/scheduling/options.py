@@ -23,7 +23,10 @@ Bools = NDArray[np.bool_]
 
 
 class ShapeTable:
-    """Shapes known to a placer, as arrays; grows, never shrinks."""
+    """Shapes known to a placer, as arrays; grows, never shrinks.
+
+    `cpu`, `memory` and `milli` (GPU thousandths in all) have one entry more than there are shapes: nothing, 0.
+    """
 
     def __init__(self, shapes: Iterable[Shape] = ()) -> None:
         self.shapes: list[Shape] = []
@@ -54,9 +57,9 @@ class ShapeTable:
                 self.demands.append(demand)
         if len(self.shapes) == before:
             return False
-        self.cpu = np.array([s.cpu_milli for s in self.shapes], np.int64)
-        self.memory = np.array([s.memory_mib for s in self.shapes], np.int64)
-        self.milli = np.array([s.demand_milli for s in self.shapes], np.int64)
+        self.cpu = np.array([s.cpu_milli for s in self.shapes] + [0], np.int64)
+        self.memory = np.array([s.memory_mib for s in self.shapes] + [0], np.int64)
+        self.milli = np.array([s.demand_milli for s in self.shapes] + [0], np.int64)
         self.demand = np.array([self._demand_index[s.gpus, s.gpu_milli] for s in self.shapes], np.int64)
         self._admissible.clear()
         return True
@@ -92,14 +95,13 @@ class GpuOptions:
     """Device choices of all demands on one vector of devices.
 
     `takes[o]` are the levels used, `demand[o]` and `slot[o]` say which demand's which choice that is,
-    `rows[o]` is the policy's table summed over the devices afterwards, `before` the same sum now.
+    `rows[o]` is the policy's table summed over the devices afterwards; one more row holds the sum as it is now.
     """
 
     takes: list[tuple[int, ...]]
     demand: Ints
     slot: Ints
     rows: Floats
-    before: Floats
     width: int
 
 
@@ -113,7 +115,7 @@ def gpu_options(gpus: tuple[int, ...], demands: list[tuple[int, int]], table: Fl
             demand_of.append(index)
             slots.append(slot)
     before = table[list(gpus)].sum(axis=0) if gpus else np.zeros(table.shape[1], np.float32)
-    rows = np.repeat(before[None, :], len(takes), axis=0)
+    rows = np.repeat(before[None, :], len(takes) + 1, axis=0)
     option = np.array([o for o, take in enumerate(takes) for _ in take], np.int64)
     level = np.array([left for take in takes for left in take], np.int64)
     after = np.array([left - demands[demand_of[o]][1] for o, take in enumerate(takes) for left in take], np.int64)
@@ -128,14 +130,16 @@ def gpu_options(gpus: tuple[int, ...], demands: list[tuple[int, int]], table: Fl
         np.array(demand_of, np.int64),
         np.array(slots, np.int64),
         rows.astype(np.float32, copy=False),
-        before.astype(np.float32, copy=False),
         max(slots, default=0) + 1,
     )
 
 
 @dataclass(slots=True)
 class Choices:
-    """All feasible (shape, device choice) pairs of one state; `shape` and `option` are parallel, by shape."""
+    """All feasible (shape, device choice) pairs of one state; `shape` and `option` are parallel, by shape.
+
+    The last pair stands for leaving the state as it is: shape number S, one past the last, asks for nothing.
+    """
 
     state: State
     table: ShapeTable
@@ -156,15 +160,16 @@ class Policy(Protocol):
         ...
 
     def costs(self, choices: Choices) -> Floats:
-        """[P] cost of each pair of `choices`."""
+        """[P] cost of each pair of `choices`; the last one's does not matter."""
         ...
 
 
 def choices_of(state: State, table: ShapeTable, gpu: GpuOptions) -> Choices:
     """The pairs that fit: CPU, memory, admissible product, and a device choice."""
-    fits = (table.cpu <= state.cpu_milli) & (table.memory <= state.memory_mib) & table.admissible(state.model)
+    fits = (table.cpu <= state.cpu_milli) & (table.memory <= state.memory_mib)
+    fits = fits[:-1] & table.admissible(state.model)
     shape, option = np.nonzero((table.demand[:, None] == gpu.demand[None, :]) & fits[:, None])
-    return Choices(state, table, gpu, shape, option)
+    return Choices(state, table, gpu, np.append(shape, len(table)), np.append(option, len(gpu.takes)))
 
 
 LEVELS = np.arange(MILLI + 1, dtype=np.float32)

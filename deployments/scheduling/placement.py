@@ -178,8 +178,9 @@ class Placer:
         gpu = self._options(state.gpus)
         choices = choices_of(state, self.shapes, gpu)
         grid = np.full((len(self.shapes), gpu.width), np.inf, np.float32)
-        if len(choices.shape):
-            grid[choices.shape, gpu.slot[choices.option]] = self.policy.costs(choices)
+        shape, option = choices.shape[:-1], choices.option[:-1]
+        if len(shape):
+            grid[shape, gpu.slot[option]] = self.policy.costs(choices)[:-1]
         slot = grid.argmin(axis=1)
         return grid[np.arange(len(slot)), slot], slot.astype(np.uint8)
 

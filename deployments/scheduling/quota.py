@@ -70,6 +70,9 @@ class QuotaTree:
         self.flavors = sorted({flavor for owner in self.owners.values() for flavor in owner.quotas})
         self._subtree: dict[tuple[str, str], int] = {}
         self._use: dict[tuple[str, str], int] = {}
+        self.version = 0
+        """Grows with every booking, so that what follows from use can be remembered."""
+        self._potential: dict[tuple[str, str], int] = {}
         for name in sorted(self.owners, key=lambda n: -len(self._paths[n])):
             for flavor in self.flavors:
                 lent = sum(self._lent(child, flavor) for child in self.children[name])
@@ -128,6 +131,9 @@ class QuotaTree:
 
     def potential(self, name: str, flavor: str) -> int:
         """What the project could use if nobody else used anything; a larger claim can never be admitted."""
+        known = self._potential.get((name, flavor))
+        if known is not None:
+            return known
         owner = self.owners[name]
         most = self.subtree_quota(name, flavor)
         if owner.parent is not None:
@@ -135,6 +141,7 @@ class QuotaTree:
             limit = self.quota(name, flavor).borrowing_limit
             borrowed = self.guaranteed(name, flavor) + above
             most = borrowed if limit is None else min(borrowed, most + limit)
+        self._potential[name, flavor] = most
         return most
 
     def fits_nominal(self, name: str, flavor: str, amount: int) -> bool:
@@ -147,6 +154,7 @@ class QuotaTree:
 
     def take(self, name: str, flavor: str, amount: int) -> None:
         """Book `amount` for the project; the books are kept even beyond the quota (use is a fact)."""
+        self.version += 1
         for owner in self.path(name):
             kept = self.local_available(owner, flavor)
             self._use[owner, flavor] = self.use(owner, flavor) + amount
@@ -156,6 +164,7 @@ class QuotaTree:
 
     def give_back(self, name: str, flavor: str, amount: int) -> None:
         """The reverse of `take`."""
+        self.version += 1
         for owner in self.path(name):
             shared = self.use(owner, flavor) - self.guaranteed(owner, flavor)
             self._use[owner, flavor] = self.use(owner, flavor) - amount

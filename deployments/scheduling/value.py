@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cutting import leftover_worth
-from .fleet import State
 from .options import LEVELS, Choices, Floats
 from .shapes import MILLI
 from .workload import Workload
@@ -111,39 +110,30 @@ class PilothousePolicy:
         return np.concatenate([scalars, pieces, holding], axis=1).astype(np.float32)
 
     def costs(self, choices: Choices) -> Floats:
-        state, table, gpu = choices.state, choices.table, choices.gpu
-        here = np.zeros(1, np.int64)
-        now = self._value(
-            state, np.array([state.cpu_milli]), np.array([state.memory_mib]), gpu.before[None, :], here, here
-        )
-        cpu, memory = state.cpu_milli - table.cpu, state.memory_mib - table.memory
-        return self._value(state, cpu, memory, gpu.rows, choices.shape, choices.option) - now[0]
+        values = self._values(choices)
+        return values - values[-1]
 
-    def _value(
-        self,
-        state: State,
-        cpu: np.ndarray,
-        memory: np.ndarray,
-        rows: Floats,
-        shape: np.ndarray,
-        option: np.ndarray,
-    ) -> Floats:
-        """[P] cost of the states left behind: CPU and memory by `shape`, device sums by `option`."""
-        kinds = len(self._milli)
-        cpu, memory = cpu.astype(np.float32), memory.astype(np.float32)
+    def _values(self, choices: Choices) -> Floats:
+        """[P] cost of the states that the pairs leave behind."""
+        state, table, rows, kinds = choices.state, choices.table, choices.gpu.rows, len(self._milli)
+        shape, option = choices.shape, choices.option
+        cpu = (state.cpu_milli - table.cpu).astype(np.float32)
+        memory = (state.memory_mib - table.memory).astype(np.float32)
         free, own = rows[:, 0], rows[:, 1]
-        by_host = np.floor(np.minimum(cpu[:, None] / self._divisors[0], memory[:, None] / self._divisors[1]))
-        by_host = np.maximum(by_host, 0) * self._may_use(state.model)
+        by_host = np.minimum(cpu[:, None] / self._divisors[0], memory[:, None] / self._divisors[1])
+        by_host = np.maximum(np.floor(by_host), 0) * self._may_use(state.model)
         # Pieces are whole numbers; a little more keeps 8 x 1/8 from rounding down to 0.
         by_device = np.floor(rows[:, 2 : 2 + kinds] * self._per_device + 1e-3) + self._any_device
         saved = self._first - rows[:, 2 + kinds :] * self._fragmentation
         option_cost = own + self._fragmentation_base * free
 
-        times = np.minimum(by_host[shape], by_device[option])
-        once = np.minimum(times, 1)
-        cost = option_cost[option] + (once * saved[option]).sum(axis=1)
-        cost += times @ self._per_task
-        cost += np.minimum(times, 2) @ self._second
+        times = by_host[shape]
+        np.minimum(times, by_device[option], out=times)
+        cost = option_cost[option] + times @ self._per_task
+        np.minimum(times, 2, out=times)
+        cost += times @ self._second
+        np.minimum(times, 1, out=times)
+        cost += np.einsum("pk,pk->p", times, saved[option])
         return cost + self._stranded(free[option], cpu[shape], memory[shape])
 
     def _stranded(self, free: Floats, cpu: Floats, memory: Floats) -> Floats:
