@@ -15,7 +15,7 @@ from localcluster.apiserver.web import Request
 Object = dict[str, Any]
 
 _ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
-_DUPLICATES = "\0duplicates"
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
 _VALIDATIONS = ("", "Ignore", "Strict", "Warn")
 
 
@@ -33,14 +33,19 @@ def strictness(request: Request, options: str) -> str:
     return value or "Warn"
 
 
-def _unsupported(content_type: str) -> StatusError:
+def _unsupported() -> StatusError:
     message = f"the body of the request was in an unknown format - accepted media types include: {_ACCEPTED}"
-    if "protobuf" in content_type:
-        message = (
-            "the body of the request was in protobuf, which this server does not read; "
-            "send application/json instead (kubectl: --request-content-type is not needed, it sends JSON)"
-        )
     return StatusError(415, "UnsupportedMediaType", message)
+
+
+def _protobuf(raw: bytes, kind: schema.Struct) -> Object:
+    from localcluster.apiserver import protobuf  # few clients send it
+
+    try:
+        return protobuf.load(raw, kind)
+    except protobuf.ProtobufError as error:
+        message = f"{error}; send the object as application/json instead, for example with `kubectl apply -f FILE`"
+        raise StatusError(415, "UnsupportedMediaType", message) from None
 
 
 def _shown(raw: bytes) -> str:
@@ -136,9 +141,13 @@ async def read_object(request: Request, kind: Kind, options: str) -> Object:
     strict = strictness(request, options)
     raw = await request.body()
     content_type = media_type(request)
-    if content_type not in ("", "application/json", "application/yaml"):
-        raise _unsupported(content_type)
     resource = kind.resource
+    if content_type == _PROTOBUF:
+        value = _protobuf(raw, kind.type)
+        check_kind(kind, value)
+        return typed(request, kind, value, strict, [])
+    if content_type not in ("", "application/json", "application/yaml"):
+        raise _unsupported()
     must_be = f"the object provided is unrecognized (must be of type {resource.kind}): couldn't get version/kind; "
     try:
         value = load(raw, content_type)
@@ -204,8 +213,12 @@ async def read_options(request: Request) -> Object:
     options: Object = {}
     if raw:
         content_type = media_type(request)
+        if content_type == _PROTOBUF:
+            options_type = schema.named("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
+            assert isinstance(options_type, schema.Struct)
+            return _protobuf(raw, options_type)
         if content_type not in ("", "application/json", "application/yaml"):
-            raise _unsupported(content_type)
+            raise _unsupported()
         try:
             value = load(raw, content_type)
         except ValueError:
