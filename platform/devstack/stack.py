@@ -195,6 +195,8 @@ class Stack:
         command = [
             sys.executable, "-m", "localcluster", "--data", str(self._state.path / "cluster"),
             "--port", str(self._port("cluster")), "--kubeconfig", str(self.kubeconfig),
+            # The instances of a laptop mostly wait: its CPUs are promised several times over, its memory never.
+            "--node-cpus", str(max(8, 4 * (os.cpu_count() or 1))),
         ]  # fmt: skip
         simulated = self._outer.get("PILOTHOUSE_SIMULATED_NODES")
         if simulated:
