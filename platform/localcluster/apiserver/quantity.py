@@ -6,31 +6,39 @@ Source of the rules: the Quantity type of the Kubernetes API reference.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from functools import lru_cache
 
 _PATTERN = re.compile(r"^([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i|)$")
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _NANO = Decimal("1e-9")
+_MAX_LENGTH, _MAX_EXPONENT = 40, 30  # far beyond any machine, and short of numbers that take long to write
+_WIDE = Context(prec=120)
 INVALID = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
 
 def _split(text: str) -> tuple[Decimal, str]:
-    match = _PATTERN.match(text)
+    match = _PATTERN.match(text) if len(text) <= _MAX_LENGTH else None
     if not match:
         raise ValueError(INVALID)
     number, suffix = match.groups()
     value = Decimal(number)
     if suffix in _BINARY:
-        value *= 1024 ** _BINARY[suffix]
+        value = _WIDE.multiply(value, Decimal(1024 ** _BINARY[suffix]))
     elif suffix in _DECIMAL:
-        value = value.scaleb(_DECIMAL[suffix])
+        value = value.scaleb(_DECIMAL[suffix], context=_WIDE)
     else:
-        value = value.scaleb(int(suffix[1:]))
+        exponent = int(suffix[1:])
+        if abs(exponent) > _MAX_EXPONENT:
+            raise ValueError(INVALID)
+        value = value.scaleb(exponent, context=_WIDE)
     # Finer than nano is rounded up, away from zero, as the API does.
-    rounded = abs(value).quantize(_NANO, rounding=ROUND_CEILING) if value % _NANO else abs(value)
-    return rounded.copy_sign(value), suffix
+    places = value.as_tuple().exponent
+    if isinstance(places, int) and places < -9:
+        rounded = abs(value).quantize(_NANO, rounding=ROUND_CEILING, context=_WIDE)
+        value = rounded.copy_sign(value)
+    return value, suffix
 
 
 @lru_cache(4096)
@@ -61,7 +69,7 @@ def _binary(value: int) -> str:
 
 
 def _decimal(value: Decimal, *, exponent: bool = False) -> str:
-    nanos = int(value.scaleb(9))
+    nanos = int(value.scaleb(9, context=_WIDE))
     power = -9
     while power < 18 and nanos % 1000 == 0:
         nanos //= 1000
