@@ -1,8 +1,8 @@
 """The admission pass: who may start, who has to go, who waits and why. Pure: same snapshot, same answer.
 
-Order: claims with a place already made for them; then by weighted dominant share of the project and its cohorts,
-then priority, then age. A claim that does not fit does not stop those behind it (backfill) until it has waited
-`hold_after`; from then on what it needs is held back for it.
+Order: claims with a place already made for them; then by the weighted dominant share the project and its cohorts
+would have with the claim, then priority, then age. A claim that does not fit does not stop those behind it
+(backfill) until it has waited `hold_after`; from then on what it needs is held back for it.
 """
 
 from __future__ import annotations
@@ -88,15 +88,16 @@ def _in_turn(books: Books, claims: list[Claim]) -> Iterator[Claim]:
     for line in lines.values():
         line.sort(key=lambda claim: (-claim.priority, claim.created, claim.id), reverse=True)
     snapshot, tree = books.snapshot, books.tree
-    shares: dict[str, tuple[int, tuple[float, ...]]] = {}
+    shares: dict[tuple[str, str, int], tuple[int, tuple[float, ...]]] = {}
 
     def key(project: str) -> _Key:
         head = lines[project][-1]
-        version, share = shares.get(project, (-1, (0.0,)))
+        kind = (project, head.flavors[0], head.demand)
+        version, share = shares.get(kind, (-1, (0.0,)))
         if version != tree.version and project in tree.owners:
             past = snapshot.past_use.get(project, 0.0)
-            share = weighted_share(tree, project, snapshot.policy.decay, past)
-            shares[project] = (tree.version, share)
+            share = weighted_share(tree, project, snapshot.policy.decay, past, *kind[1:])
+            shares[kind] = (tree.version, share)
         return (share, -head.priority, head.created, head.id)
 
     heap = [(key(project), project) for project in lines]

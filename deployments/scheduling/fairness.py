@@ -37,19 +37,23 @@ class UsageDecay:
         return use * self.half_life / math.log(2)
 
 
-def weighted_share(tree: QuotaTree, project: str, decay: UsageDecay, past: float = 0.0) -> tuple[float, ...]:
-    """Shares of the project and its cohorts, outermost cohort first; smaller goes first.
+def weighted_share(
+    tree: QuotaTree, project: str, decay: UsageDecay, past: float = 0.0, flavor: str = "", extra: int = 0
+) -> tuple[float, ...]:
+    """Shares of the project and its cohorts as they would be with `extra` of `flavor` more, outermost cohort
+    first; smaller goes first.
 
-    Comparing from the outside in makes cohorts take turns before their projects do. Past use counts only at the
-    project, in units of its own share: steady use of all lendable quota counts as `decay.weight`.
+    Comparing from the outside in makes cohorts take turns before their projects do. Past use counts only for a
+    project that borrows: steady use of all lendable quota adds `decay.weight` to its share.
     """
-    shares = []
-    for name in reversed(tree.path(project)):
-        share = tree.share(name)
-        parent = tree.owners[name].parent
-        if name == project and past > 0 and parent is not None and share > 0:
-            lendable = sum(tree.potential(parent, flavor) for flavor in tree.flavors)
-            share += decay.weight * past / decay.steady(max(1, lendable))
+    path = tree.path(project)
+    shares = tree.shares(project, flavor, extra)
+    parent = tree.owners[project].parent
+    if past > 0 and parent is not None and shares[0] > 0:
+        lendable = sum(tree.potential(parent, flavor) for flavor in tree.flavors)
+        shares[0] += decay.weight * past / decay.steady(max(1, lendable))
+    weighted = []
+    for name, share in zip(path, shares, strict=True):
         weight = tree.owners[name].weight
-        shares.append(0.0 if share == 0 else share / weight if weight else math.inf)
-    return tuple(shares)
+        weighted.append(0.0 if share == 0 else share / weight if weight else math.inf)
+    return tuple(reversed(weighted))

@@ -115,7 +115,8 @@ class Fleet:
         """Whether `occupy` would succeed."""
         node, shape = placement.node, placement.shape
         return (
-            node not in self._closed
+            0 <= node < len(self.nodes)
+            and node not in self._closed
             and self._cpu[node] >= shape.cpu_milli
             and self._memory[node] >= shape.memory_mib
             and all(

@@ -172,17 +172,26 @@ class QuotaTree:
             if amount <= 0:
                 return
 
-    def share(self, name: str) -> float:
-        """Dominant share before weighting: borrowed over lendable quota, the largest over flavors.
+    def shares(self, name: str, flavor: str = "", extra: int = 0) -> list[float]:
+        """Dominant shares before weighting of the project and its cohorts, innermost first.
 
-        Lendable is what the parent could give in all; an owner without a parent cannot borrow.
+        A share is borrowed over lendable quota, the largest over flavors; lendable is what the parent could give in
+        all. An owner without a parent cannot borrow: 0. `extra` of `flavor` counts as if taken already.
         """
+        result = []
+        for owner in self.path(name):
+            result.append(self._share(owner, flavor, extra))
+            extra -= min(extra, self.local_available(owner, flavor))
+        return result
+
+    def _share(self, name: str, flavor: str, extra: int) -> float:
         parent = self.owners[name].parent
         if parent is None:
             return 0.0
-        shares = [
-            borrowed / max(1, self.potential(parent, flavor))
-            for flavor in self.flavors
-            if (borrowed := self.borrowed(name, flavor))
-        ]
-        return max(shares, default=0.0)
+        share = 0.0
+        for one in self.flavors:
+            use = self.use(name, one) + (extra if one == flavor else 0)
+            borrowed = use - self.subtree_quota(name, one)
+            if borrowed > 0:
+                share = max(share, borrowed / max(1, self.potential(parent, one)))
+        return share
