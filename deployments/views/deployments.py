@@ -41,18 +41,19 @@ def deployment_list(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     """Searched, filtered and paged in the database; a constant number of queries whatever the size."""
     search = request.GET.get("q", "").strip().replace("\0", "")[:100]
     state = request.GET.get("state", "")
-    rows = _filtered(tenant.project.deployments.all(), search, state)
-    page = Paginator(rows.order_by("name").select_related("default_version__target_revision"), PAGE_SIZE).get_page(
-        request.GET.get("page")
+    matching = _filtered(tenant.project.deployments.all(), search, state).order_by("name")
+    page = Paginator(matching.values_list("pk", flat=True), PAGE_SIZE).get_page(request.GET.get("page"))
+    # Joined and counted for the rows of this page alone: the last of many pages would do so for all before it, too.
+    rows = list(
+        Deployment.objects.filter(pk__in=list(page)).order_by("name").select_related("default_version__target_revision")
     )
-    # Only for the rows of this page: counting versions in the page's own query would count for all rows first.
     versions = dict(
-        DeploymentVersion.objects.filter(deployment__in=[row.pk for row in page])
+        DeploymentVersion.objects.filter(deployment__in=[row.pk for row in rows])
         .values("deployment")
         .annotate(number=Count("pk"))
         .values_list("deployment", F("number"))
     )
-    for row in page:
+    for row in rows:
         row.version_count = versions.get(row.pk, 0)  # type: ignore[attr-defined]
     context: dict[str, Any] = {
         "title": "Deployments",
@@ -63,9 +64,10 @@ def deployment_list(request: HttpRequest, tenant: Tenant) -> HttpResponse:
             Crumb("Deployments"),
         ],
         "page": page,
+        "deployments": rows,
         "search": search,
         "state": state,
         "filters": [(key, label) for key, (label, _) in FILTERS.items()],
-        "topics": " ".join(f"deployment:{row.pk}" for row in page),
+        "topics": " ".join(f"deployment:{row.pk}" for row in rows),
     }
     return respond(request, "deployments/list.html", context, partial="deployments/_list.html")

@@ -4,6 +4,7 @@ import { watch } from "./live.js";
 
 const MOST_LINES = 2000;
 const NEAR_END_PX = 24;
+const COLOUR_COUNT = 6;
 const COLOURS = /\u001b\[[0-9;]*m/g;
 
 class LogTail extends HTMLElement {
@@ -15,6 +16,7 @@ class LogTail extends HTMLElement {
     this.following = true;
     this.fresh = 0;
     this.held = [];
+    this.colours = new Map();
     this.last = new Map(); // instance -> time of its newest line; a new socket begins with lines shown already
     this.querySelector("[data-pause]").addEventListener("click", (event) => this.pause(event.currentTarget));
     this.querySelector("[data-clear]").addEventListener("click", () => this.lines.replaceChildren());
@@ -71,15 +73,27 @@ class LogTail extends HTMLElement {
   row(line) {
     const row = document.createElement("div");
     const time = document.createElement("time");
+    const source = document.createElement("span");
     const text = document.createElement("span");
     const at = new Date(line.time);
-    const words = String(line.text).replace(COLOURS, "");
+    const raw = String(line.text).replace(COLOURS, "");
+    const words = readable(raw);
     time.textContent = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString([], { hour12: false });
-    time.title = `${line.time} ${line.instance ?? ""}`;
+    time.title = line.time;
+    source.textContent = line.instance.slice(-5);
+    source.title = `${line.instance}, revision ${line.revision}`;
+    source.className = `log-source log-colour-${this.colour(line.instance)}`;
     text.textContent = words;
+    if (words !== raw) text.title = raw;
     row.className = `log-row ${severity(words)}`;
-    row.append(time, text);
+    row.append(time, source, text);
     return row;
+  }
+
+  // A stable colour for each instance, by the order of its first line.
+  colour(instance) {
+    if (!this.colours.has(instance)) this.colours.set(instance, this.colours.size % COLOUR_COUNT);
+    return this.colours.get(instance);
   }
 
   note(text) {
@@ -111,6 +125,22 @@ class LogTail extends HTMLElement {
     this.lines.scrollTop = this.lines.scrollHeight;
     this.lines.focus({ preventScroll: true });
   }
+}
+
+// A line of JSON as "level event name=value ...", which one can read; anything else as it is.
+function readable(text) {
+  if (!text.startsWith("{")) return text;
+  let fields;
+  try {
+    fields = JSON.parse(text);
+  } catch {
+    return text;
+  }
+  const { time, level, event, message, msg, ...others } = fields;
+  const head = [level, event ?? message ?? msg].filter(Boolean);
+  if (head.length === 0) return text;
+  const rest = Object.entries(others).map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`);
+  return [...head, ...rest].join(" ");
 }
 
 function severity(text) {

@@ -95,6 +95,11 @@ def test_an_example_goes_live_and_answers(open_page: Callable[[str], Page], proj
     page.locator("#try-form").get_by_role("button", name="Send").click()
     expect(page.locator("#answer .status")).to_have_text("Answered")
     expect(page.locator("#answer .facts")).to_contain_text("hello there")
+    page.locator("#try-form").get_by_label("Show parts as they come").check()
+    page.locator("#try-form").get_by_role("button", name="Send").click()
+    expect(page.locator("#answer .parts")).to_have_text("hello there ")
+    expect(page.locator("#answer .status")).to_have_text("Answered")
+
     page.get_by_role("link", name=re.compile("^Request ")).click()
     expect(page.get_by_role("heading", name=re.compile("^Request "))).to_be_visible()
 

@@ -1,14 +1,17 @@
 """What forms change, and that refusals stand beside their field and change nothing."""
 
 import io
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.test import Client
 from django.urls import reverse
 
 from accounts.models import Membership, Project, Token
 from deployments.models import Deployment, DeploymentVersion, EnvironmentVariable, Model, Revision, Rollout
+from deployments.services.requests import Part
 from deployments.views import trial
 from tests.app import factories
 from tests.app.pages.conftest import Site
@@ -343,6 +346,15 @@ def test_forms_need_the_csrf_token(site: Site):
     assert "<h1>" in answer.content.decode()
 
 
+def _events(answer: Any) -> list[str]:
+    """The server-sent events of a streaming answer."""
+
+    async def read() -> str:
+        return b"".join([chunk async for chunk in answer.streaming_content]).decode()
+
+    return async_to_sync(read)().removesuffix("\n\n").split("\n\n")
+
+
 class TestTrial:
     """The form that tries a deployment."""
 
@@ -385,6 +397,24 @@ class TestTrial:
         site.deployment.save()
         editor.post(site.url("version-try"), {"data": "1.5"})
         assert sent == ["1.5"]
+
+    def test_a_stream_gives_parts_and_then_the_answer(
+        self, site: Site, editor: Client, monkeypatch: pytest.MonkeyPatch
+    ):
+        async def stream(actor: Any, version: Any, data: Any, timeout: float) -> AsyncIterator[Any]:  # noqa: ASYNC109
+            yield Part("one\nline ")
+            yield Part("<b>")
+            yield site.request
+
+        monkeypatch.setattr(trial, "stream_request", stream)
+        answer = editor.post(site.url("version-try"), {"mode": "form", "field-0": "1", "stream": "1"})
+        events = _events(answer)
+        assert answer["Content-Type"] == "text/event-stream"
+        assert events[:2] == ["data: one\ndata: line ", "data: <b>"]
+        assert events[2].startswith("event: answer\ndata: <div")
+        assert "Answered" in events[2]
+        refused = _events(editor.post(site.url("version-try"), {"mode": "json", "data": "{", "stream": "1"}))
+        assert "This is not JSON" in refused[0]
 
     def test_a_failing_function_shows_its_error_as_text(self, site: Site, editor: Client, sent: list[Any]):
         site.request.status, site.request.error_message = "failed", "ValueError: <b>no</b>"
