@@ -60,7 +60,7 @@ def _syntax(raw: bytes) -> str:
     try:
         json.loads(raw)
     except json.JSONDecodeError as error:
-        if error.pos >= len(raw.rstrip()) or "Unterminated" in error.msg:
+        if error.pos >= len(error.doc.rstrip()) or "Unterminated" in error.msg:
             return "unexpected end of JSON input"
         found = error.doc[error.pos]
         context = "looking for beginning of value"
