@@ -1,0 +1,56 @@
+"""`make bench`: every benchmark, one after the other. `make bench ONLY=lists,serving` runs some of them.
+
+Figures depend on the machine; ratios within one run are what to compare. docs/performance.md keeps a run.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+# The packing benchmark needs a trace: a folder with the node and task lists of a public GPU trace.
+TRACE = os.environ.get("GPU_TRACE", "")
+NEEDS_TRACE = {
+    "gpu_packing": [
+        "--nodes",
+        f"{TRACE}/openb_node_list_gpu_node.csv",
+        "--tasks",
+        f"{TRACE}/openb_pod_list_default.csv",
+        "--seeds",
+        "42-51",
+        "--json",
+        "-",
+    ],
+}
+HELPERS = {"__main__", "__init__", "gpu_trace", "support"}
+
+
+def main() -> int:
+    only = {name for name in os.environ.get("ONLY", "").split(",") if name}
+    names = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
+    if unknown := only - set(names):
+        print(f"ONLY: unknown {', '.join(sorted(unknown))}; there are {', '.join(names)}", file=sys.stderr)
+        return 2
+    failed = []
+    for name in names:
+        if only and name not in only:
+            continue
+        arguments = NEEDS_TRACE.get(name, [])
+        if arguments and not TRACE:
+            print(f"\n== {name}: left out, set GPU_TRACE to the folder of a trace", flush=True)
+            continue
+        print(f"\n== {name}", flush=True)
+        began = time.monotonic()
+        command = [sys.executable, str(FOLDER / f"{name}.py"), *arguments]
+        if subprocess.run(command, check=False).returncode != 0:
+            failed.append(name)
+        print(f"== {name} took {time.monotonic() - began:.0f} s", flush=True)
+    if failed:
+        print(f"\nFailed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
