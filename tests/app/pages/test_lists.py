@@ -61,7 +61,7 @@ def test_other_pages_do_too(site: Site, admin: Client, page: str):
         revision = factories.revision(site.version, target=False, number=number)
         factories.instance(revision)
         factories.request(site.version)
-        Model.objects.create(project=site.project, name=f"model-{number}")
+        Model.objects.create(project=site.project, name=f"bulk-{number}")
         factories.model_version(site.model)
         factories.version(site.deployment, f"v{number}")
     assert _queries(admin, address(site, page)) <= few + 1
