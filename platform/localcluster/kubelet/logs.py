@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from localcluster.times import parse_time
 
@@ -115,54 +117,112 @@ class _Tail(deque):
                 self.popleft()
 
 
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
+class _Follower:
+    """Reads on in a log that grows and is rotated: the open file stays the one that was being read."""
+
+    def __init__(self, path: Path, position: int) -> None:
+        self.path = path
+        self._stream: BinaryIO | None = None
+        self._open(position)
+
+    def _open(self, position: int) -> None:
+        try:
+            self._stream = self.path.open("rb")
+            self._stream.seek(position)
+        except OSError:
+            self._stream = None
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def entries(self) -> Iterator[Entry]:
+        """What has been added since the last call."""
+        if self._stream is None:
+            self._open(0)
+        while self._stream is not None:
+            # Asked first: what is written to the old file comes before anything in the new one.
+            rotated = self._is_rotated(self._stream)
+            yield from self._rest(self._stream)
+            if not rotated:
+                return
+            self._stream.close()
+            self._open(0)
+
+    def _is_rotated(self, stream: BinaryIO) -> bool:
+        try:
+            return self.path.stat().st_ino != os.fstat(stream.fileno()).st_ino
+        except OSError:
+            return False
+
+    def _rest(self, stream: BinaryIO) -> Iterator[Entry]:
+        while True:
+            position = stream.tell()
+            line = stream.readline()
+            if not line.endswith(b"\n"):
+                stream.seek(position)
+                return
+            entry = parse_line(line[:-1])
+            if entry is not None:
+                yield entry
+
+
+class _Output:
+    """Renders entries up to a number of bytes."""
+
+    def __init__(self, options: LogOptions) -> None:
+        self.options = options
+        self.left = options.limit
+        self.continues = False
+
+    @property
+    def full(self) -> bool:
+        return self.left is not None and self.left <= 0
+
+    def render(self, entries: Iterable[tuple[Entry, bool]]) -> Iterator[bytes]:
+        """Blocks of bytes; stops when the limit is reached."""
+        block = bytearray()
+        for entry, continues in entries:
+            block += render(entry, continues, self.options.timestamps)
+            if len(block) >= _BLOCK or (self.left is not None and len(block) >= self.left):
+                yield self._cut(block)
+                block.clear()
+                if self.full:
+                    return
+        if block:
+            yield self._cut(block)
+
+    def _cut(self, block: bytearray) -> bytes:
+        data = bytes(block[: self.left])
+        if self.left is not None:
+            self.left -= len(data)
+        return data
+
+    def fresh(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bool]]:
+        """Entries that were asked for, each with whether it continues a line."""
+        for entry in entries:
+            if _wanted(entry, self.options):
+                yield entry, self.continues
+            self.continues = not entry.complete
 
 
 async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> AsyncIterator[bytes]:
     """The log as a client sees it; with `follow` until `running()` is False and everything is read."""
-    left = options.limit
     entries, position = await asyncio.to_thread(snapshot, log, options)
-    block = bytearray()
-    for entry, continues in entries:
-        block += render(entry, continues, options.timestamps)
-        if len(block) >= _BLOCK or (left is not None and len(block) >= left):
-            yield bytes(block[:left])
-            left = None if left is None else left - len(block)
-            block.clear()
-            if left is not None and left <= 0:
-                return
-    if block:
-        yield bytes(block[:left])
-        left = None if left is None else left - len(block)
-    if not options.follow or (left is not None and left <= 0):
+    output = _Output(options)
+    for block in output.render(entries):
+        yield block
+    if not options.follow or output.full:
         return
-    inode = _inode(log)
-    continues = bool(entries) and not entries[-1][0].complete
-    while True:
-        alive = running()
-        block.clear()
-        for entry, end in _entries(log, position):
-            position = end
-            if _wanted(entry, options):
-                block += render(entry, continues, options.timestamps)
-            continues = not entry.complete
-        if block:
-            yield bytes(block[:left])
-            left = None if left is None else left - len(block)
-            if left is not None and left <= 0:
+    output.continues = bool(entries) and not entries[-1][0].complete
+    follower = _Follower(log, position)
+    try:
+        while not output.full:
+            alive = running()  # asked before reading, so that the last words are read after the end
+            for block in output.render(output.fresh(follower.entries())):
+                yield block
+            if not alive:
                 return
-        if _inode(log) not in (0, inode):
-            # Rotated: what came after our position is in the file's new name, then the new file starts.
-            older = log.with_name(f"{log.name}.1")
-            for entry, _ in _entries(older, position):
-                yield render(entry, continues, options.timestamps)
-                continues = not entry.complete
-            inode, position = _inode(log), 0
-            continue
-        if not alive:
-            return
-        await asyncio.sleep(_FOLLOW)
+            await asyncio.sleep(_FOLLOW)
+    finally:
+        follower.close()

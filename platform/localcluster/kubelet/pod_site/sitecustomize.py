@@ -49,7 +49,7 @@ class _SocketFinder:
             execute(module)
             _narrow(module, address)
 
-        spec.loader.exec_module = exec_module
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
@@ -69,7 +69,7 @@ def _chain():
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
     own = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401
+        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
     except ImportError:
         if own is not None:
             sys.modules["sitecustomize"] = own
