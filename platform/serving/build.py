@@ -127,7 +127,7 @@ def make(target: Path, files: Path, environ: Environ) -> None:
         sources = ["--requirements", str(wanted), *sources]
     else:
         say("Installing the server's own requirements")
-    install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *sources]
+    install = [uv, "pip", "install", "--python", python, *sources]
     run(install, environ, "The requirements cannot be installed.")
 
     say("Compiling the server")
@@ -275,6 +275,8 @@ def uv_environment(environments: Path) -> Environ:
         environ["UV_DEFAULT_INDEX"] = environ["UV_INDEX_URL"]
     environ.setdefault("UV_CACHE_DIR", str(environments / ".cache" / "uv"))
     environ.setdefault("HOME", str(environments / ".cache"))
+    # Imports of a compiled environment take a third of the time, at every start of every instance.
+    environ.setdefault("UV_COMPILE_BYTECODE", "1")
     environ["UV_PYTHON_DOWNLOADS"] = "never"
     environ["UV_NO_PROGRESS"] = "1"
     environ.pop("VIRTUAL_ENV", None)

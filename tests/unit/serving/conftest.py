@@ -27,7 +27,9 @@ class Environments:
         """The environment with these requirements; built on first use."""
         key = environment.environment_hash(runtime, requirements, environment.serving_archive()[1], "test")
         if key not in self._built:
-            result = build(self.folder, key, environment.build_files(runtime, requirements))
+            # Here most of what is installed is imported once or never: compiling all of it would be a waste.
+            files = environment.build_files(runtime, requirements)
+            result = build(self.folder, key, files, UV_COMPILE_BYTECODE="0")
             if result.returncode:
                 raise BuildFailed(result.stdout)
             self._built[key] = self.folder / key

@@ -55,6 +55,7 @@ def test_an_environment_has_the_requirements_the_server_and_bytecode(tmp_path, w
     shown = subprocess.run(
         [
             target / "bin" / "python",
+            "-B",
             "-c",
             "import tinything, pilothouse_serving as p; print(tinything.VERSION, p.__file__)",
         ],
@@ -64,7 +65,8 @@ def test_an_environment_has_the_requirements_the_server_and_bytecode(tmp_path, w
     version, path = shown.stdout.split()
     assert version == "1.0"
     assert Path(path).is_relative_to(target)
-    assert list(Path(path).parent.glob("__pycache__/app.*.pyc"))
+    for module in ("pilothouse_serving/__pycache__/app", "__pycache__/tinything", "starlette/__pycache__/routing"):
+        assert list(Path(path).parent.parent.glob(module + ".*.pyc")), module
     assert "tinything==1.0" in (target / "packages.txt").read_text()
     assert json.loads((target / ".complete").read_text())["python"].startswith("3.")
 

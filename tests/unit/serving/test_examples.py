@@ -104,12 +104,26 @@ def test_the_public_client_runs_an_example_unchanged():
     assert run_local(str(folder), [data]) == [{"text": "one two", "words": 2}]
 
 
+COMPARE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from deployment import Deployment
+data = json.load(open(sys.argv[1] + "/request.json"))
+for folder in sys.argv[1:]:
+    result = Deployment(folder, {}).request(data)
+    print(json.dumps([result.get("species", result.get("topic")), float(result["probability"])]))
+"""
+
+
 @pytest.mark.parametrize("name", ["sklearn-classifier", "text-classifier"])
 def test_training_makes_the_model_again(name, models, tmp_path):
-    script = tmp_path / "train.py"
-    script.write_bytes((EXAMPLES / name / "train.py").read_bytes())
-    subprocess.run([models / "bin" / "python", script], check=True, capture_output=True)
-    assert (tmp_path / "model.joblib").stat().st_size == (EXAMPLES / name / "model.joblib").stat().st_size
+    folder, python = EXAMPLES / name, models / "bin" / "python"
+    (tmp_path / "train.py").write_bytes((folder / "train.py").read_bytes())
+    subprocess.run([python, tmp_path / "train.py"], check=True, capture_output=True)
+    command = [python, "-B", "-c", COMPARE, folder, tmp_path]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    kept, made = map(json.loads, shown.splitlines())
+    assert made == [kept[0], pytest.approx(kept[1], abs=1e-6)]
 
 
 def test_the_registry_model_is_trained_and_served_without_code(models, serve, tmp_path):
