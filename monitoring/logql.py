@@ -7,7 +7,7 @@ Source: https://grafana.com/docs/loki/latest/query/log_queries/. Patterns are RE
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import re2
@@ -31,10 +31,16 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query that was read. ``selects`` looks at labels alone, ``matches`` at a line too."""
+    """A query that was read. ``selects`` looks at labels alone, ``matches`` at a line too.
+
+    For stores that can look for themselves: every line that matches has all of ``needles`` in its text and the labels
+    ``pinned``.
+    """
 
     tests: tuple[Test, ...] = ()
     filters: tuple[Callable[[str], bool], ...] = ()
+    needles: tuple[str, ...] = ()
+    pinned: Mapping[str, str] = field(default_factory=dict)
 
     def selects(self, labels: Labels) -> bool:
         return all(test(labels) for test in self.tests)
@@ -85,24 +91,37 @@ class _Parser:
     def query(self) -> Query:
         tests: list[Test] = []
         filters: list[Callable[[str], bool]] = []
+        needles: list[str] = []
+        pinned: dict[str, str] = {}
         if self._accept("{"):
             while not self._accept("}"):
-                tests.append(self._comparison())
+                tests.append(self._pinning(self._comparison, pinned))
                 if not self._accept(","):
                     self._expect("}")
                     break
         while self._peek().kind != "end":
             token = self._next()
             if token.value in ("|=", "!=", "|~", "!~") and token.kind == "op":
-                filters.append(_line_test(token.value, self._string()))
+                text = self._string()
+                if token.value == "|=":
+                    needles.append(text)
+                filters.append(_line_test(token.value, text))
             elif token.value == "|" and token.kind == "op":
-                tests.append(self._or())
+                tests.append(self._pinning(self._or, pinned))
             else:
                 raise QueryError(
                     f"Unexpected {token.value!r} at position {token.at}; a label filter begins with |, "
                     "a line filter with |=, !=, |~ or !~"
                 )
-        return Query(tuple(tests), tuple(filters))
+        return Query(tuple(tests), tuple(filters), tuple(needles), pinned)
+
+    def _pinning(self, read: Callable[[], Test], pinned: dict[str, str]) -> Test:
+        """What ``read`` reads; when that is one plain equality, the label is noted."""
+        start = self._position
+        test = read()
+        if self._position - start == 3 and self._tokens[start + 1].value in ("=", "=="):
+            pinned[self._tokens[start].value] = self._tokens[start + 2].value
+        return test
 
     def _or(self) -> Test:
         left = self._and()

@@ -37,6 +37,7 @@ TITLES = {
     "requests": "Worker for batch requests",
     "beat": "Schedule",
     "watcher": "Cluster watcher",
+    "collector": "Log collector",
     "seed": "Demo project",
 }
 
@@ -110,6 +111,10 @@ class Stack:
             self._python(
                 "watcher", "manage.py", "watch_cluster",
                 ready_text="Watching the cluster" if self.has_cluster else "",
+            ),
+            self._python(
+                "collector", "manage.py", "collect_logs",
+                ready_text="Collecting logs" if self.has_cluster else "",
             ),
         ]  # fmt: skip
 

@@ -214,6 +214,25 @@ PILOTHOUSE_ROLLOUT_DEADLINE_SECONDS = env.number("PILOTHOUSE_ROLLOUT_DEADLINE_SE
 PILOTHOUSE_BUILD_DEADLINE_SECONDS = env.number("PILOTHOUSE_BUILD_DEADLINE_SECONDS", 1800, at_least=30)
 PILOTHOUSE_REQUEST_RETENTION_SECONDS = env.number("PILOTHOUSE_REQUEST_RETENTION_SECONDS", 7 * 86400)
 
+# Log lines are kept in PostgreSQL unless a Loki is named.
+PILOTHOUSE_LOKI_URL = env.text("PILOTHOUSE_LOKI_URL", "")
+PILOTHOUSE_LOKI_TENANT = env.text("PILOTHOUSE_LOKI_TENANT", "")
+PILOTHOUSE_LOKI_TOKEN = env.text("PILOTHOUSE_LOKI_TOKEN", "")
+PILOTHOUSE_LOG_RETENTION_DAYS = env.number("PILOTHOUSE_LOG_RETENTION_DAYS", 14, at_least=1)
+# Lets a Prometheus read /metrics; without one only the loopback may.
+PILOTHOUSE_METRICS_TOKEN = env.text("PILOTHOUSE_METRICS_TOKEN", "")
+# Webhooks may call private addresses as well; never those that a cloud's metadata service has.
+PILOTHOUSE_WEBHOOKS_TO_PRIVATE = env.flag("PILOTHOUSE_WEBHOOKS_TO_PRIVATE")
+
+# Mail of alerts; without a server none is sent, and deliveries say so.
+EMAIL_HOST = env.text("PILOTHOUSE_SMTP_HOST", "")
+EMAIL_PORT = env.number("PILOTHOUSE_SMTP_PORT", 587, at_least=1)
+EMAIL_HOST_USER = env.text("PILOTHOUSE_SMTP_USER", "")
+EMAIL_HOST_PASSWORD = env.text("PILOTHOUSE_SMTP_PASSWORD", "")
+EMAIL_USE_TLS = env.flag("PILOTHOUSE_SMTP_TLS", True)
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = env.text("PILOTHOUSE_SMTP_FROM", "pilothouse@localhost")
+
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
@@ -224,7 +243,7 @@ X_FRAME_OPTIONS = "DENY"
 _PLAIN_HTTP = env.flag("PILOTHOUSE_PLAIN_HTTP", DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not _PLAIN_HTTP
 # Pods fetch by PILOTHOUSE_INTERNAL_URL, which may be the plain address of a Service inside the cluster.
-SECURE_REDIRECT_EXEMPT = [r"^internal/artifacts/"]
+SECURE_REDIRECT_EXEMPT = [r"^internal/artifacts/", r"^metrics$"]
 SECURE_HSTS_SECONDS = 0 if _PLAIN_HTTP else 365 * 86400
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not _PLAIN_HTTP
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("PILOTHOUSE_BEHIND_PROXY") else None

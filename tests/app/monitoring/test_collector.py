@@ -1,0 +1,181 @@
+"""The collector as a process, against an embedded cluster, killed again and again while pods write."""
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from pytest_django import Settings
+
+from deployments.models import DeploymentVersion, Instance
+from kube import specs
+from kube.connect import Cluster, path_of
+from monitoring.logs import query_logs
+from monitoring.models import LogLine, LogSource
+from tests.app import factories
+from tests.contract.conftest import ROOT, start_cluster, stop_cluster
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WRITE = """
+import sys, time
+for number in range({count}):
+    sys.stdout.buffer.write(b"line %d\\n" % number)
+    if number % 10 == 0:
+        sys.stdout.flush()
+        time.sleep(0.02)
+sys.stdout.flush()
+time.sleep({rest})
+{end}
+"""
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    data = tmp_path_factory.mktemp("cluster")
+    for folder in (data, data.parent, data.parent.parent):  # pods drop to another user
+        with contextlib.suppress(OSError):
+            folder.chmod(0o755)
+    process, path = start_cluster(data)
+    try:
+        yield path
+    finally:
+        stop_cluster(process)
+
+
+@pytest.fixture
+def version() -> DeploymentVersion:
+    made = factories.version(factories.deployment(factories.project(), "writer"))
+    factories.revision(made)
+    return made
+
+
+@pytest.fixture
+def cluster(kubeconfig: Path, version: DeploymentVersion, settings: Settings) -> Iterator[Cluster]:
+    settings.KUBECONFIG = str(kubeconfig)
+    found = Cluster.load(kubeconfig)
+    namespace = version.deployment.project.namespace
+    found.call("POST", path_of("Namespace"), body={"metadata": {"name": namespace}})
+    yield found
+    found.call("DELETE", path_of("Namespace", None, namespace))
+    found.close()
+
+
+class Collecting:
+    """The process, which can be killed."""
+
+    def __init__(self, kubeconfig: Path, log: Path) -> None:
+        database = connection.settings_dict
+        url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**database)
+        self._environment = {
+            **os.environ, "DATABASE_URL": url, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": f"{ROOT / 'platform'}",
+        }  # fmt: skip
+        self._log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "collect_logs"], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+            )
+
+    def end(self, number: int = signal.SIGKILL) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.fixture
+def collecting(kubeconfig: Path, tmp_path: Path) -> Iterator[Collecting]:
+    made = Collecting(kubeconfig, tmp_path / "log")
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.end()
+
+
+def until(happened: Callable[[], Any], what: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.1)
+
+
+def _kept(count: int) -> bool:
+    return LogLine.objects.count() >= count
+
+
+def start_pod(cluster: Cluster, version: DeploymentVersion, code: str) -> str:
+    """A pod as the reconciler makes them, with its row; its name."""
+    name, namespace = f"writer-{uuid.uuid4().hex[:6]}", version.deployment.project.namespace
+    labels = {
+        specs.MANAGED_BY: specs.MANAGER,
+        specs.VERSION_ID: str(version.pk),
+        specs.REVISION_ID: str(version.target_revision_id),
+    }
+    container = {"name": "serving", "image": "python:3.11-slim", "command": ["python", "-c", code]}
+    body = {"metadata": {"name": name, "labels": labels}, "spec": {"containers": [container]}}
+    made = cluster.call("POST", path_of("Pod", namespace), body=body)
+    assert version.target_revision is not None
+    factories.instance(version.target_revision, id=uuid.UUID(made["metadata"]["uid"]), pod_name=name)
+    return name
+
+
+def test_nothing_is_lost_or_repeated_over_kills(
+    cluster: Cluster, version: DeploymentVersion, collecting: Collecting
+) -> None:
+    count, namespace = 4000, version.deployment.project.namespace
+    name = start_pod(cluster, version, WRITE.format(count=count, rest=600, end=""))
+    collecting.start()
+    for quarter in (1000, 2000):
+        until(functools.partial(_kept, quarter), collecting.said)
+        collecting.end()
+        collecting.start()
+    until(functools.partial(_kept, count), collecting.said)
+    lines = list(LogLine.objects.order_by("time", "ordinal").values_list("text", flat=True))
+    assert lines == [f"line {number}" for number in range(count)]
+
+    # One log with what runs, with neither a gap nor a repetition where the two meet.
+    found = query_logs(version.deployment.project, limit=count, start=1)
+    assert [entry.text for entry in found] == lines
+
+    # And all of it when the pod and its row are gone.
+    cluster.call("DELETE", path_of("Pod", namespace, name) + "?gracePeriodSeconds=0")
+    until(lambda: LogSource.objects.get().ended_at, collecting.said)
+    assert collecting.end(signal.SIGTERM) == 0
+    Instance.objects.all().delete()
+    found = query_logs(version.deployment.project, '{deployment_name="writer"} |= "line 29"', limit=500)
+    assert [entry.text for entry in found] == [
+        f"line {number}" for number in (29, *range(290, 300), *range(2900, 3000))
+    ]
+    assert found[0].labels["deployment_version"] == "v1"
+    assert found[0].labels["deployment_version_revision_id"] == str(version.target_revision_id)
+
+
+def test_what_a_container_said_before_its_restart_is_kept(
+    cluster: Cluster, version: DeploymentVersion, collecting: Collecting
+) -> None:
+    code = "import os, time; print('begin'); print('x' * 20000); os.write(1, b'\\xff\\x00<b>\\n'); exit(3)"
+    name, namespace = start_pod(cluster, version, code), version.deployment.project.namespace
+
+    def restarts() -> int:
+        statuses = cluster.get("Pod", namespace, name)["status"].get("containerStatuses") or [{}]
+        return int(statuses[0].get("restartCount", 0))
+
+    # It has ended and was started again before anybody looked.
+    until(lambda: restarts() == 1, collecting.said)
+    collecting.start()
+    until(lambda: LogLine.objects.filter(text="begin").count() >= 2, collecting.said)
+    lines = list(LogLine.objects.order_by("time", "ordinal").values_list("text", flat=True)[:3])
+    assert lines == ["begin", "x" * 16384 + " [cut]", "\ufffd<b>"]
