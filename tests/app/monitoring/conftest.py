@@ -1,9 +1,12 @@
-"""Rows that monitoring looks at."""
+"""Rows that monitoring looks at, and connections that end with the test."""
 
 import dataclasses
 import datetime as dt
+from collections.abc import AsyncIterator
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from accounts.models import Project
 from deployments.models import DeploymentVersion, Instance, Revision
@@ -26,6 +29,13 @@ def fleet(db: None) -> Fleet:
     version = factories.version(factories.deployment(factories.project(), "churn"))
     revision = factories.revision(version)
     return Fleet(version.deployment.project, version, revision, factories.instance(revision))
+
+
+@pytest.fixture
+async def thread_connections(transactional_db: None) -> AsyncIterator[None]:
+    """Asynchronous tests use the database from a thread of their own, whose connection must not outlive the test."""
+    yield
+    await sync_to_async(connections.close_all)()
 
 
 def source(fleet: Fleet, **fields: object) -> LogSource:
