@@ -31,7 +31,7 @@ def make_handler(settings: Settings, process_id: int, resolve: Callable[[Any], A
     if (settings.package_dir / "deployment.R").is_file() and not (settings.package_dir / "deployment.py").is_file():
         from .r_code import RCode
 
-        return RCode(settings.package_dir, settings.init_context(process_id))
+        return RCode(settings.package_dir, dict(settings.init_context(process_id), language="r"))
     return PythonCode(settings.package_dir, settings.init_context(process_id), resolve)
 
 

@@ -58,7 +58,9 @@ def plain(value: Any) -> Any:
     if hasattr(value, "detach") and hasattr(value, "numpy"):
         return value.detach().cpu().numpy().tolist()
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
+        return value.isoformat() if value == value else None  # pandas' NaT is a datetime that equals nothing
+    if type(value).__name__ == "NAType":  # pandas.NA
+        return None
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, enum.Enum):

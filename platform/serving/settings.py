@@ -53,6 +53,7 @@ class Settings:
             process_id=process_id,
             environment_variables={name: os.environ[name] for name in names if name in os.environ},
         )
+        context.setdefault("language", "python")
         context.setdefault("input_type", "structured")
         context.setdefault("output_type", "structured")
         context.setdefault("input_fields", [])

@@ -24,6 +24,19 @@ class Point:
     y: float
 
 
+class NAType:
+    """As pandas.NA looks to a serializer."""
+
+
+class NaT(datetime.datetime):
+    """pandas.NaT: a datetime that equals nothing, not even itself."""
+
+    __hash__ = datetime.datetime.__hash__
+
+    def __eq__(self, other):
+        return False
+
+
 class Frame:
     """As much of a pandas DataFrame as is looked at."""
 
@@ -46,6 +59,7 @@ class Frame:
         ({np.int64(1): "x", 2.5: "y", None: "z", (1, 2): "t"}, {"1": "x", "2.5": "y", "null": "z", "(1, 2)": "t"}),
         (Frame(), [{"a": 1}]),
         (datetime.datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05"),
+        ([NAType(), NaT(2026, 1, 1)], [None, None]),
         (datetime.timedelta(minutes=1), 60.0),
         ({3, 1, 2}, [1, 2, 3]),
         (b"\x00\xff", "AP8="),
