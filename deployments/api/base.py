@@ -69,10 +69,13 @@ class ApiView(APIView):
 
     def version(self, permission: Permission | None = None) -> DeploymentVersion:
         """The version named in the path; without one, the deployment's default version."""
-        deployment = self.deployment(permission)
-        if name := self.kwargs.get("version"):
-            return lookup.get_version(self.actor, deployment, name, permission or self.permission)
-        return lookup.get_default_version(self.actor, deployment, permission or self.permission)
+        return lookup.resolve_version(
+            self.actor,
+            self.kwargs["project_name"],
+            self.kwargs["deployment_name"],
+            self.kwargs.get("version"),
+            permission or self.permission,
+        )
 
 
 def labels_filter(queryset: QuerySet[Row], text: str | None) -> QuerySet[Row]:

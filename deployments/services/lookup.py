@@ -4,6 +4,7 @@ import uuid
 from typing import Any, TypeVar
 
 from django.db import models
+from django.db.models import F, Q
 
 from accounts import access
 from accounts.access import AnyUser, Permission
@@ -45,23 +46,44 @@ def get_deployment(
     return _found(row, "Deployment", name)
 
 
+_VERSIONS = DeploymentVersion.objects.select_related(
+    "deployment__project__organization",
+    "environment",
+    "instance_type",
+    "instance_type_group",
+    "target_revision",
+    "active_revision",
+)
+
+
+def resolve_version(
+    user: AnyUser,
+    project_name: str,
+    deployment_name: str,
+    version: str | None,
+    permission: Permission = Permission.PROJECT_VIEW,
+) -> DeploymentVersion:
+    """A version by the names in a path, or the default version without its own: one query beside the gate's.
+
+    Says what is missing only to those who may see the project.
+    """
+    named = Q(deployment__project__name=project_name, deployment__name=deployment_name)
+    of_version = Q(version=version) if version is not None else Q(pk=F("deployment__default_version"))
+    row = _VERSIONS.filter(named & of_version).first()
+    if row is not None:
+        access.require(user, permission, row.deployment.project)
+        return row
+    deployment = get_deployment(user, access.get_project(user, project_name, permission), deployment_name)
+    if version is None:
+        raise NotFound("Default version of deployment", deployment.name)
+    raise NotFound("Version", version)
+
+
 def get_version(
     user: AnyUser, deployment: Deployment, version: str, permission: Permission = Permission.PROJECT_VIEW
 ) -> DeploymentVersion:
     access.require(user, permission, deployment.project)
-    row = (
-        deployment.versions.filter(version=version)
-        .select_related(
-            "deployment__project",
-            "environment",
-            "instance_type",
-            "instance_type_group",
-            "target_revision",
-            "active_revision",
-        )
-        .first()
-    )
-    return _found(row, "Version", version)
+    return _found(_VERSIONS.filter(deployment=deployment, version=version).first(), "Version", version)
 
 
 def get_default_version(

@@ -4,7 +4,7 @@ import enum
 import uuid
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Exists, Q, QuerySet, Subquery, Value, When
 
 from accounts.errors import Forbidden, NotFound
 from accounts.models import Membership, Organization, OrganizationMember, Project, Role, User
@@ -37,13 +37,20 @@ def role_of(user: AnyUser, project: Project) -> Role | None:
         return None
     if user.is_superuser:
         return Role.ADMIN
-    role = Membership.objects.filter(user=user, project=project).values_list("role", flat=True).first()
-    if role == Role.ADMIN:
-        return Role.ADMIN
-    if OrganizationMember.objects.filter(
+    administers = OrganizationMember.objects.filter(
         user=user, organization=project.organization_id, role=OrganizationMember.Role.ADMIN
-    ).exists():
-        return Role.ADMIN
+    )
+    role = (
+        User.objects.filter(pk=user.pk)
+        .values_list(
+            Case(
+                When(Exists(administers), then=Value(Role.ADMIN.value)),
+                default=Subquery(Membership.objects.filter(user=user, project=project).values("role")[:1]),
+            ),
+            flat=True,
+        )
+        .first()
+    )
     return Role(role) if role else None
 
 
