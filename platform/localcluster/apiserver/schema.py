@@ -266,6 +266,7 @@ class Struct(Type):
             for name, kind in fields.items():
                 self._omit[name] = name not in self.required and zero.is_left_out(self.name, name, kind)
             self._fields = fields
+            self._definition = {}  # no longer needed, and there are hundreds
         return self._fields
 
     def decode(self, value: Any, path: Path_, owner: str, seen: Decoding) -> Any:
@@ -373,6 +374,25 @@ def _compile(part: dict[str, Any]) -> Type:
     if kind == "boolean":
         return _BOOLEAN
     return _FLOAT if kind == "number" else _ANY
+
+
+def compile_whole(kind: Type) -> None:
+    """Compile a type and all that it holds."""
+    pending, seen = [kind], set()
+    while pending:
+        one = pending.pop()
+        if isinstance(one, ListOf):
+            pending.append(one.item)
+        elif isinstance(one, MapOf):
+            pending.append(one.value)
+        elif isinstance(one, Struct) and one.name not in seen:
+            seen.add(one.name)
+            pending += one.fields.values()
+
+
+def forget_definitions() -> None:
+    """Free the definitions once everything usual is compiled; they are read again when need be."""
+    _definitions.cache_clear()
 
 
 def decode(kind: Type, value: Any) -> tuple[Any, list[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from localcluster.apiserver import bootstrap
+from localcluster.apiserver import bootstrap, schema
 from localcluster.apiserver.app import Application
 from localcluster.apiserver.listening import Place
 from localcluster.apiserver.objects import Objects
@@ -40,6 +40,12 @@ def build(place: Place, node_token: str, on_failure: Callable[[BaseException], N
     store = Store(str(place.data / "store.db"), tables, on_failure)
     objects = Objects(store)
     bootstrap.ensure(objects, place.port)
+    for kind in KINDS:
+        schema.compile_whole(kind.type)
+    schema.compile_whole(schema.named("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"))
+    for group, name in (("", "Binding"), ("autoscaling", "Scale"), ("policy", "Eviction")):
+        schema.compile_whole(schema.of_kind(group, "v1", name))
+    schema.forget_definitions()
     relay = Relay(objects, node_token)
     return Application(store, objects, place.tokens, Subresources(objects, place.tokens, relay))
 
