@@ -15,6 +15,7 @@ import argparse
 import configparser
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import re
@@ -237,7 +238,7 @@ def remove(target: Path) -> None:
 
 
 def find_uv(environments: Path, environ: Environ) -> str:
-    """uv as `UV` says, from PATH, or installed by pip into a tool environment beside the environments."""
+    """uv as `UV` says, from PATH, or installed by pip into a folder of tools beside the environments."""
     given = environ.get("UV")
     if given:
         if not os.access(given, os.X_OK):
@@ -252,8 +253,11 @@ def find_uv(environments: Path, environ: Environ) -> str:
         if not uv.is_file():
             say("Installing uv")
             remove(tools)
-            run([sys.executable, "-m", "venv", str(tools)], environ)
-            pip = [str(tools / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv"]
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tools), "uv"]
+            if importlib.util.find_spec("pip") is None:
+                # Debian's Python comes without; a virtual environment brings its own.
+                run([sys.executable, "-m", "venv", str(tools)], environ)
+                pip = [str(tools / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv"]
             run(pip, environ, "uv, the installer, cannot be installed.")
     return str(uv)
 
