@@ -23,8 +23,8 @@ import pytest
 
 from localcluster.client import ApiError, Client
 from localcluster.resources import NAMESPACES, SERVICEACCOUNTS
+from tests.contract.alone import ROOT, Server
 
-ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
 
 
@@ -120,6 +120,16 @@ async def sleep(seconds: float) -> None:
     import asyncio
 
     await asyncio.sleep(seconds)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """An API server alone, over data of its own."""
+    found = Server(tmp_path)
+    found.start()
+    yield found
+    if found.process is not None and found.process.poll() is None:
+        found.stop()
 
 
 class Kubectl:

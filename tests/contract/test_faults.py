@@ -9,65 +9,17 @@ import random
 import signal
 import socket
 import ssl
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
-import psutil
 import pytest
 
 from localcluster import kubeconfig
 from localcluster.client import ApiError, Client
 from localcluster.resources import CONFIGMAPS, NAMESPACES
-from tests.contract.conftest import ROOT
+from tests.contract.alone import Server
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "6"))
 WRITERS = 8
-
-
-@dataclass
-class Server:
-    """An API server alone, that can be killed and started again over the same data."""
-
-    data: Path
-    process: subprocess.Popen[bytes] | None = None
-    options: list[str] = field(default_factory=list)
-
-    def start(self) -> None:
-        environment = dict(os.environ, PYTHONPATH=str(ROOT / "platform"), LOCALCLUSTER_NODE_TOKEN="test")
-        command = [sys.executable, "-m", "localcluster.apiserver", "--data", str(self.data)]
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-        assert self.process.stdout is not None
-        lines = iter(self.process.stdout.readline, b"")
-        assert any(line.startswith(b"ready") for line in lines), "the API server did not become ready"
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-        self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self.data / "admin.kubeconfig"
-
-    @property
-    def memory(self) -> int:
-        assert self.process is not None
-        return psutil.Process(self.process.pid).memory_info().rss
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    found = Server(tmp_path)
-    found.start()
-    yield found
-    if found.process is not None and found.process.poll() is None:
-        found.stop()
 
 
 async def write_until_killed(
