@@ -11,7 +11,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Django and Starlette disagree on how narrow the three arguments are.
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 # What a multipart body may hold beside the file: boundaries and a few fields.
 FORM_OVERHEAD = 2**20
