@@ -164,3 +164,16 @@ def _short(value: Any) -> str:
 def data_types() -> tuple[str, ...]:
     """The types an input or output field may have."""
     return DATA_TYPES
+
+
+@register.filter
+def object_word(object_type: str) -> str:
+    """The word that people use for a kind of row in the audit trail."""
+    words = {
+        "deploymentversion": "version",
+        "environmentvariable": "variable",
+        "instancetypegroup": "instance type group",
+        "membership": "member",
+        "modelversion": "model version",
+    }
+    return words.get(object_type, object_type)

@@ -1,6 +1,8 @@
 """Signing in and out, and a person's own account: password and tokens."""
 
 import datetime as dt
+import hashlib
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -14,6 +16,7 @@ from django.shortcuts import redirect, resolve_url
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from redis.exceptions import RedisError
 
 from accounts import access
 from accounts.errors import ServiceError
@@ -26,7 +29,7 @@ FAILURE_WINDOW_SECONDS = 300
 
 
 class SignInForm(AuthenticationForm):
-    """E-mail and password. Ten failures for one email address within five minutes close it for that time."""
+    """Email and password. Too many failures for one address from one place close it there for a while."""
 
     error_messages = {
         "invalid_login": "This email address and password do not belong together. Check both and try again.",
@@ -43,15 +46,28 @@ class SignInForm(AuthenticationForm):
     def clean(self) -> dict[str, Any]:
         email = str(self.cleaned_data.get("username", "")).lower()
         self.cleaned_data["username"] = email
-        key = f"sign-in-failures:{email}"
-        if cache.get(key, 0) >= FAILURES_ALLOWED:
+        place = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
+        key = f"sign-in-failures:{hashlib.sha256(f'{email} {place}'.encode()).hexdigest()}"
+        if _failures(key) >= FAILURES_ALLOWED:
             raise forms.ValidationError(self.error_messages["too_many"], code="too_many")
         try:
             return super().clean()
         except forms.ValidationError:
-            cache.add(key, 0, FAILURE_WINDOW_SECONDS)
-            cache.incr(key)
+            _count_failure(key)
             raise
+
+
+def _failures(key: str) -> int:
+    try:
+        return int(cache.get(key, 0))
+    except RedisError:
+        return 0  # people can sign in while the cache is away
+
+
+def _count_failure(key: str) -> None:
+    with suppress(RedisError):
+        cache.add(key, 0, FAILURE_WINDOW_SECONDS)
+        cache.incr(key)
 
 
 class SignIn(LoginView):
@@ -77,6 +93,13 @@ def home(request: HttpRequest) -> HttpResponse:
 LIFETIMES = (("30", "30 days"), ("90", "90 days"), ("365", "One year"), ("", "No expiry"))
 
 
+class PasswordForm(PasswordChangeForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # One form of several on its page: it must not take the focus.
+        self.fields["old_password"].widget.attrs.pop("autofocus", None)
+
+
 class TokenForm(forms.Form):
     name = forms.CharField(max_length=100, label="What is it for?", help_text="For example: notebook, nightly job.")
     lifetime = forms.ChoiceField(choices=LIFETIMES, required=False, initial="90", label="Expires after")
@@ -94,7 +117,7 @@ def _page(request: HttpRequest, status: int = 200, **extra: Any) -> HttpResponse
         "crumbs": [Crumb("Account")],
         "tokens": user.tokens.all(),
         "token_form": TokenForm(),
-        "password_form": PasswordChangeForm(user),
+        "password_form": PasswordForm(user),
         "now": timezone.now(),
         **extra,
     }
@@ -136,7 +159,7 @@ def token_revoke(request: HttpRequest, token_id: str) -> HttpResponse:
 @signed_in
 def password_change(request: HttpRequest) -> HttpResponse:
     """Other sessions of the person end; this one stays."""
-    form = PasswordChangeForm(user_of(request), request.POST)
+    form = PasswordForm(user_of(request), request.POST)
     if not form.is_valid():
         return _page(request, 422, password_form=form)
     update_session_auth_hash(request, form.save())

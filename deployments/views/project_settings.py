@@ -19,6 +19,7 @@ from deployments.views.account import LIFETIMES
 from deployments.views.forms import VariableForm
 from deployments.views.gate import Tenant, in_project, user_of
 from deployments.views.render import Crumb, add_errors, done, refused, respond
+from deployments.views.variables import change_variable
 
 AUDIT_PAGE_SIZE = 50
 TABS = (
@@ -247,6 +248,15 @@ def variable_create(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         else:
             return done(request, _url(tenant, "project-variables"), "Variable added")
     return _variables(request, tenant, 422, form=form)
+
+
+@in_project(Permission.SECRET_WRITE)
+@require_http_methods(["GET", "POST"])
+def variable_change(request: HttpRequest, tenant: Tenant, variable_id: str) -> HttpResponse:
+    back = _url(tenant, "project-variables")
+    return change_variable(
+        request, _frame(tenant, "variables"), tenant.project, variable_id, back, "every deployment of the project"
+    )
 
 
 @require_POST

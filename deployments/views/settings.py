@@ -13,6 +13,7 @@ from deployments.services import deployments, lookup, variables
 from deployments.views.forms import DeploymentForm, VariableForm, VersionForm
 from deployments.views.gate import Tenant, in_project, user_of
 from deployments.views.render import Crumb, add_errors, done, refused, respond
+from deployments.views.variables import change_variable
 from deployments.views.versions import address, frame, named
 
 
@@ -102,6 +103,20 @@ def variable_create(request: HttpRequest, tenant: Tenant, deployment: str, versi
         else:
             return done(request, address("version-settings", found) + "#variables", "Variable added")
     return _page(request, tenant, found, 422, variable_form=form)
+
+
+@in_project(Permission.SECRET_WRITE)
+@require_http_methods(["GET", "POST"])
+def variable_change(
+    request: HttpRequest, tenant: Tenant, deployment: str, version: str, variable_id: str
+) -> HttpResponse:
+    """A new name, value or secrecy, with ``?scope=deployment`` of the deployment's variable."""
+    found = named(request, tenant, deployment, version)
+    of_deployment = request.GET.get("scope") == "deployment"
+    scope = found.deployment if of_deployment else found
+    back = address("version-settings", found) + "#variables"
+    what = f"all versions of {found.deployment.name}" if of_deployment else f"version {found.version}"
+    return change_variable(request, frame(tenant, found, "settings"), scope, variable_id, back, what)
 
 
 @require_POST

@@ -33,6 +33,7 @@ version_patterns = [
     path("settings/version/", settings.version_update, name="version-update"),
     path("settings/deployment/", settings.deployment_update, name="deployment-update"),
     path("settings/variables/", settings.variable_create, name="version-variable-create"),
+    path("settings/variables/<uuid:variable_id>/", settings.variable_change, name="version-variable"),
     path("settings/variables/<uuid:variable_id>/delete/", settings.variable_delete, name="version-variable-delete"),
     path("delete/", settings.version_delete, name="version-delete"),
 ]
@@ -67,6 +68,7 @@ settings_patterns = [
     path("service-users/<uuid:user_id>/delete/", project_settings.service_user_delete, name="service-user-delete"),
     path("variables/", project_settings.variable_list, name="project-variables"),
     path("variables/add/", project_settings.variable_create, name="project-variable-create"),
+    path("variables/<uuid:variable_id>/", project_settings.variable_change, name="project-variable"),
     path("variables/<uuid:variable_id>/delete/", project_settings.variable_delete, name="project-variable-delete"),
     path("audit/", project_settings.audit, name="project-audit"),
 ]

@@ -44,6 +44,7 @@ class Site:
     model: Model
     model_version: ModelVersion
     variable: EnvironmentVariable
+    shared: EnvironmentVariable
 
     @property
     def names(self) -> list[str]:
@@ -106,6 +107,7 @@ def site(db: None) -> Site:
         model=model_version.model,
         model_version=model_version,
         variable=variable,
+        shared=EnvironmentVariable.objects.create(project=project, name="API_URL", value="https://api.example.com"),
     )
 
 

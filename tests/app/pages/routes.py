@@ -27,6 +27,8 @@ PAGES = {
     "project-service-users": "admin",
     "project-variables": "viewer",
     "project-audit": "viewer",
+    "version-variable": "editor",
+    "project-variable": "editor",
 }
 
 # name -> least standing that may send it (POST).
@@ -70,6 +72,7 @@ def address(site: Site, name: str) -> str:
         "revision-file": [site.second.number],
         "revision-rollback": [site.first.number],
         "revision-rebuild": [site.second.number],
+        "version-variable": [site.variable.pk],
         "version-variable-delete": [site.variable.pk],
     }
     if name in ("deployment", "version-create", "deployment-delete"):
@@ -79,8 +82,8 @@ def address(site: Site, name: str) -> str:
         return site.project_url(name, site.model.name, *number)
     if name in ("member-role", "service-user-rotate", "service-user-delete"):
         return site.project_url(name, site.people["viewer"].pk)
-    if name == "project-variable-delete":
-        return site.project_url(name, site.variable.pk)
+    if name in ("project-variable", "project-variable-delete"):
+        return site.project_url(name, site.shared.pk)
     if name.startswith(("version", "revision")) or name == "deployment-update":
         return site.url(name, *more.get(name, []))
     return site.project_url(name)

@@ -14,7 +14,7 @@ from deployments.models import Deployment, DeploymentVersion, EnvironmentVariabl
 from deployments.services.requests import Part
 from deployments.views import trial
 from tests.app import factories
-from tests.app.pages.conftest import Site
+from tests.app.pages.conftest import SECRET, Site
 
 JSON = {"Accept": "application/json"}
 
@@ -213,6 +213,27 @@ def test_variables_are_added_and_deleted(site: Site, editor: Client, scope: str,
     assert not EnvironmentVariable.objects.filter(pk=made.pk).exists()
 
 
+def test_a_secret_is_replaced_and_an_empty_value_keeps_it(site: Site, editor: Client):
+    url = site.url("version-variable", site.variable.pk)
+    assert SECRET not in editor.get(url).content.decode()
+    assert editor.post(url, {"name": "DB_PASSWORD", "value": "", "secret": "on"}).status_code == 302
+    site.variable.refresh_from_db()
+    assert site.variable.value == SECRET
+    editor.post(url, {"name": "DB_PASSWORD", "value": "another", "secret": "on"})
+    site.variable.refresh_from_db()
+    assert site.variable.value == "another"
+    page = editor.post(url, {"name": "DB_PASSWORD", "value": ""})
+    assert "the secret one is not shown again" in page.content.decode()
+
+
+def test_a_projects_variable_is_changed(site: Site, editor: Client):
+    url = site.project_url("project-variable", site.shared.pk)
+    assert "https://api.example.com" in editor.get(url).content.decode()
+    editor.post(url, {"name": "API_URL", "value": "https://other.example.com"})
+    site.shared.refresh_from_db()
+    assert site.shared.value == "https://other.example.com"
+
+
 def test_a_bad_variable_is_refused_at_its_field(site: Site, editor: Client):
     page = editor.post(site.url("version-variable-create"), {"name": "PILOTHOUSE_X", "value": "1"})
     assert page.status_code == 422
@@ -343,7 +364,7 @@ def test_forms_need_the_csrf_token(site: Site):
     answer = strict.post(site.project_url("project-delete"), {"name": site.project.name})
     assert answer.status_code == 403
     assert Project.objects.filter(pk=site.project.pk).exists()
-    assert "<h1>" in answer.content.decode()
+    assert "Please send it again" in answer.content.decode()
 
 
 def _events(answer: Any) -> list[str]:
