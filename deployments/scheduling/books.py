@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from .claims import AdmissionPolicy, Claim, Grant, Running, Snapshot
 from .fleet import Fleet, Placement
@@ -51,8 +52,7 @@ class Books:
         wanted = {self.shape(claim, flavor) for claim in self.snapshot.waiting for flavor in claim.flavors}
         seen = [claim.shape for claim in self.snapshot.waiting] + [r.claim.shape for r in self.snapshot.running]
         typical = self.snapshot.workload or (Workload.of(seen) if seen else None)
-        policy = PilothousePolicy(typical)
-        return Placer(fleet, policy, sorted(wanted, key=repr))
+        return Placer(fleet, _placement_policy(typical), sorted(wanted, key=repr))
 
     def shape(self, claim: Claim, flavor: str) -> Shape:
         """The claim's shape bound to the products of that flavor."""
@@ -124,7 +124,7 @@ class Books:
     def release(self, running: Running) -> None:
         """Take a running claim out of the books."""
         self.tree.give_back(running.claim.project, running.flavor, running.claim.demand)
-        for placement in running.placements:
+        for placement in self.known(running):
             self.unplace(placement)
         self.forget()
 
@@ -133,12 +133,14 @@ class Books:
         return self.book(Grant(running.claim, running.flavor, self.known(running)))
 
     def known(self, running: Running) -> tuple[Placement, ...]:
-        """Its placements on nodes that exist."""
-        nodes = self.snapshot.nodes or ()
-        return tuple(p for p in running.placements if 0 <= p.node < len(nodes))
+        """Its placements on nodes that exist and were not closed: those the books count."""
+        if self.placer is None:
+            return ()
+        fleet = self.placer.fleet
+        return tuple(p for p in running.placements if fleet.is_open(p.node))
 
     def unplace(self, placement: Placement) -> None:
-        if self.placer is not None and 0 <= placement.node < len(self.placer.fleet.nodes):
+        if self.placer is not None:
             self.placer.release(placement)
 
     def forget(self) -> None:
@@ -161,6 +163,12 @@ class Books:
                 break
             left -= most_on(shape, fleet.nodes[node])
             self.placer.close(node)
+
+
+@lru_cache(maxsize=16)
+def _placement_policy(workload: Workload | None) -> PilothousePolicy:
+    """Prices of a workload take some time to find and hold for every pass until history is looked at anew."""
+    return PilothousePolicy(workload)
 
 
 def most_on(shape: Shape, node: NodeSpec) -> int:

@@ -7,6 +7,7 @@ Packing shares on devices is cutting stock. Its linear relaxation, solved by col
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 import numpy as np
 
@@ -16,13 +17,18 @@ from .shapes import MILLI
 
 def best_fillings(sizes: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """[MILLI + 1] largest value that fits in each length, and the share added last (-1: none)."""
-    best, last = np.zeros(MILLI + 1), np.full(MILLI + 1, -1)
-    for length in range(1, MILLI + 1):
-        best[length] = best[length - 1]
-        for index, (size, value) in enumerate(zip(sizes, values, strict=True)):
-            if size <= length and best[length - size] + value > best[length] + 1e-12:
-                best[length], last[length] = best[length - size] + value, index
-    return best, last
+    grain = gcd(MILLI, *sizes)
+    steps = [(size // grain, value, index) for index, (size, value) in enumerate(zip(sizes, values, strict=True))]
+    best, last = [0.0] * (MILLI // grain + 1), [-1] * (MILLI // grain + 1)
+    for length in range(1, len(best)):
+        most, added = best[length - 1], -1
+        for size, value, index in steps:
+            if size <= length and best[length - size] + value > most + 1e-12:
+                most, added = best[length - size] + value, index
+        best[length], last[length] = most, added
+    fine = np.arange(MILLI + 1) // grain
+    added_at = np.where(np.arange(MILLI + 1) % grain == 0, np.array(last)[fine], -1)
+    return np.array(best)[fine], added_at
 
 
 def share_prices(sizes: Sequence[int], demand: Sequence[float]) -> np.ndarray:

@@ -115,8 +115,7 @@ class Fleet:
         """Whether `occupy` would succeed."""
         node, shape = placement.node, placement.shape
         return (
-            0 <= node < len(self.nodes)
-            and node not in self._closed
+            self.is_open(node)
             and self._cpu[node] >= shape.cpu_milli
             and self._memory[node] >= shape.memory_mib
             and all(
@@ -136,6 +135,10 @@ class Fleet:
         self._gpus[node] = [0] * len(self._gpus[node])
         self._cpu[node] = self._memory[node] = 0
         insort(self._members.setdefault(self.state_of(node), []), rank)
+
+    def is_open(self, node: int) -> bool:
+        """Whether there is such a node and it was not closed."""
+        return 0 <= node < len(self.nodes) and node not in self._closed
 
     def release(self, placement: Placement) -> State:
         """Give back what `placement` holds; answers the node's new state."""
