@@ -31,12 +31,5 @@ def change_variable(
         else:
             return done(request, back, f"{changes['name']} changed")
     frame["crumbs"] = [*frame["crumbs"][:-1], Crumb(frame["crumbs"][-1].label, back), Crumb(shown.name)]
-    context = {
-        **frame,
-        "title": f"{shown.name} · Variables",
-        "form": form,
-        "variable": shown,
-        "back": back,
-        "what": what,
-    }
+    frame |= {"title": f"{shown.name} · Variables", "form": form, "variable": shown, "back": back, "what": what}
     return respond(request, "deployments/variable.html", frame, status=422 if form.errors else 200)
