@@ -175,7 +175,7 @@ async def _endpoint(version_id: uuid.UUID, fleet: Fleet, avoid: set[uuid.UUID], 
         await _refresh(version_id, fleet)
 
 
-def _address(endpoint: Endpoint) -> tuple[str, dict[str, str]]:
+def address(endpoint: Endpoint) -> tuple[str, dict[str, str]]:
     """Base URL of an instance and the headers that the way there asks for."""
     if settings.PILOTHOUSE_ROUTE == "pods":
         host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
@@ -246,7 +246,7 @@ class _Refused(Exception):
 async def _post(
     session: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: bytes, headers: dict[str, str], until: float
 ) -> aiohttp.ClientResponse:
-    base, extra = _address(endpoint)
+    base, extra = address(endpoint)
     left = max(until - time.monotonic(), 0.001)
     limits = aiohttp.ClientTimeout(total=left, sock_connect=min(CONNECT_SECONDS, left))
     response = await session.post(
