@@ -24,6 +24,10 @@ _CPU_START = 300.0  # a pod this young counts only when it is ready
 _FIRST_READY = 30.0
 
 
+class NoUsageError(Exception):
+    """What the target's pods use cannot be told; the text says why."""
+
+
 class MetricError(Exception):
     """A metric cannot be had: reason for the condition, text for the event."""
 
@@ -201,9 +205,8 @@ class _Sync:
         what = "utilization" if target["type"] == "Utilization" else "resource metric value"
         try:
             measured = await self._usage(scale, name, only, target["type"] == "Utilization")
-        except (LookupError, ApiError) as error:
-            text = str(error.args[0] if isinstance(error, LookupError) else error)
-            raise MetricError("FailedGetResourceMetric", f"failed to get {name} {what}: {text}", name) from error
+        except (NoUsageError, ApiError) as error:
+            raise MetricError("FailedGetResourceMetric", f"failed to get {name} {what}: {error}", name) from error
         ready = [pod for pod in measured.values if pod not in measured.unready]
         now_used: Object
         if target["type"] == "Utilization":
@@ -223,12 +226,15 @@ class _Sync:
         return Proposal(replicas, {"type": kind, "resource": {"name": name, "current": now_used}}, title)
 
     async def _usage(self, scale: Object, resource: str, only: str | None, relative: bool) -> scaling.Measured:
-        """Use and requests of the target's pods; LookupError in the autoscaler's words when there is none."""
+        """Use and requests of the target's pods; NoUsageError in the autoscaler's words when there is none."""
         namespace = self.hpa["metadata"]["namespace"]
         selector = scale.get("status", {}).get("selector") or ""
-        page = await self.client.list(POD_METRICS, namespace, label_selector=selector)
-        if not page.items:
-            raise LookupError(
+        answer = await self.client.request(
+            "GET", POD_METRICS.path(namespace), params={"labelSelector": selector} if selector else {}
+        )
+        items = answer.get("items") or []
+        if not items:
+            raise NoUsageError(
                 f"unable to get metrics for resource {resource}: no metrics returned from resource metrics API"
             )
         values = {
@@ -237,12 +243,12 @@ class _Sync:
                 for container in item["containers"]
                 if only in (None, container["name"])
             )
-            for item in page
+            for item in items
         }
         pods = [pod for pod in self._pods(selector) if is_active(pod) or not is_terminal(pod)]
         pods = [pod for pod in pods if not is_deleting(pod)]
         if not pods:
-            raise LookupError("no pods returned by selector while calculating replica count")
+            raise NoUsageError("no pods returned by selector while calculating replica count")
         requests = {pod["metadata"]["name"]: _request(pod, resource, only, relative) for pod in pods}
         names = set(requests)
         unready = frozenset(
@@ -251,7 +257,7 @@ class _Sync:
         missing = frozenset(name for name in names if name not in values and name not in unready)
         measured = {name: values[name] for name in values if name in names}
         if not [name for name in measured if name not in unready]:
-            raise LookupError("did not receive metrics for targeted pods (pods might be unready)")
+            raise NoUsageError("did not receive metrics for targeted pods (pods might be unready)")
         return scaling.Measured(measured, requests, unready, missing)
 
     def _pods(self, selector: str) -> list[Object]:
@@ -309,7 +315,7 @@ def _request(pod: Object, resource: str, only: str | None, relative: bool) -> in
         request = ((container.get("resources") or {}).get("requests") or {}).get(resource)
         if request is None and relative:
             where = f"in container {container['name']} of Pod {pod['metadata']['name']}"
-            raise LookupError(f"missing request for {resource} {where}")
+            raise NoUsageError(f"missing request for {resource} {where}")
         total += milli(request or "0")
     return total
 

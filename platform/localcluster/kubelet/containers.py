@@ -32,6 +32,7 @@ _FIRST_BACKOFF = 10.0
 _LAST_BACKOFF = 300.0
 _RESET_AFTER = 600.0  # a container that ran this long starts over with restarting at once
 _CRASH_LOOP_SHOWN_AFTER = 1.0  # seconds a finished container is shown as terminated before as waiting
+_HOOK_SECONDS = 60.0
 _CONFIG_RETRY = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -112,6 +113,10 @@ class Container:
             return False
         number = numbers[-1]
         self.view.restarts = number
+        self.view.user = launch.user_of(self.pod.pod, self.spec, self.pod.host)
+        with contextlib.suppress(InvalidImageName):
+            runtime = await self.pod.host.images.present(self.spec["image"])
+            self.view.image_id = runtime.image_id if runtime else ""
         for earlier in numbers[:-1]:
             outcome = read_exit(record.attempt(self.name, earlier))
             if outcome:
@@ -143,6 +148,7 @@ class Container:
         config = await self._configure(runtime)
         directory = config["directory"]
         self.view.image_id = runtime.image_id
+        self.view.user = launch.user_of(self.pod.pod, self.spec, self.pod.host)
         self.view.container_id = container_id(self.pod.record.attempt(self.name, self.view.restarts))
         self.event("Normal", "Created", "Container created")
         try:
@@ -151,6 +157,10 @@ class Container:
             self._failed_to_start(str(error))
             return
         self.event("Normal", "Started", "Container started")
+        failure = await self._hook("postStart", _HOOK_SECONDS)
+        if failure is not None:
+            self.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
+            self.shim.kill()
         self._running(self.pod.record.attempt(self.name, self.view.restarts))
         log.debug("started %s in %s", self.label, directory)
 
@@ -245,7 +255,8 @@ class Container:
         self.view.container_id = container_id(directory)
         self.view.user = launch.user_of(self.pod.pod, self.spec, self.pod.host)
         self.view.started = not self.spec.get("startupProbe")
-        self.view.ready = self.view.started and not self.spec.get("readinessProbe")
+        plain_init = self.view.init and not self.view.is_sidecar
+        self.view.ready = self.view.started and not self.spec.get("readinessProbe") and not plain_init
         self.pod.changed()
         self._start_probes()
 
@@ -362,19 +373,32 @@ class Container:
         if shim is None:
             return
         self.event("Normal", "Killing", f"Stopping container {self.name}")
-        hook = ((self.spec.get("lifecycle") or {}).get("preStop") or {}).get("exec")
-        sleep = ((self.spec.get("lifecycle") or {}).get("preStop") or {}).get("sleep")
-        left = deadline() - time.monotonic()
-        if hook and left > 0:
-            code, output = await self.command(hook["command"], left)
-            if code != 0:
-                self.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {output}")
-        elif sleep and left > 0:
-            await asyncio.sleep(min(left, float(sleep.get("seconds", 0))))
+        failure = await self._hook("preStop", deadline() - time.monotonic())
+        if failure is not None:
+            self.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {failure}")
+        hooked = bool((self.spec.get("lifecycle") or {}).get("preStop"))
         # A preStop hook that used up the grace period leaves two seconds to stop, as the real kubelet does.
-        floor = time.monotonic() + (2.0 if hook or sleep else 0.0)
-        await self._terminate(shim, lambda: max(floor, deadline()) if hook or sleep else deadline())
+        floor = time.monotonic() + 2.0
+        await self._terminate(shim, lambda: max(floor, deadline()) if hooked else deadline())
         self._ended(self.pod.record.attempt(self.name, self.view.restarts), await shim.wait())
+
+    async def _hook(self, kind: str, seconds: float) -> str | None:
+        """Run a lifecycle hook; what went wrong, None when nothing did (or there is none)."""
+        hook = (self.spec.get("lifecycle") or {}).get(kind) or {}
+        if seconds <= 0:
+            return None
+        if hook.get("sleep"):
+            await asyncio.sleep(min(seconds, float(hook["sleep"].get("seconds", 0))))
+        elif hook.get("exec"):
+            code, output = await self.command(hook["exec"]["command"], seconds)
+            if code != 0:
+                return output or f"exit code {code}"
+        elif hook.get("httpGet"):
+            spec = {"httpGet": hook["httpGet"], "timeoutSeconds": seconds}
+            address = self.pod.address or self.pod.host.address
+            result = await Prober("Liveness", spec, self.spec, address, self.pod.host.session, self.command).check()
+            return None if result.success else result.text
+        return None
 
     async def _end_process(self, shim: Shim, grace: float) -> None:
         until = time.monotonic() + grace

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from localcluster.client import Object
+from localcluster.quantity import format_binary, format_decimal, parse
 from localcluster.times import rfc3339
 
 _OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
@@ -65,17 +66,15 @@ def container_status(view: View) -> Object:
     }
     if view.container_id:
         status["containerID"] = view.container_id
-    resources = view.spec.get("resources") or {}
-    if view.is_running:
-        requests = resources.get("requests")
-        if requests:
-            status["allocatedResources"] = requests
+    if view.spec.get("volumeMounts"):
+        status["volumeMounts"] = [_mount_status(mount) for mount in view.spec["volumeMounts"]]
+    if view.user:  # known from the first start on
+        uid, gid = view.user
+        resources = view.spec.get("resources") or {}
+        if resources.get("requests"):
+            status["allocatedResources"] = resources["requests"]
         status["resources"] = resources
-        if view.spec.get("volumeMounts"):
-            status["volumeMounts"] = [_mount_status(mount) for mount in view.spec["volumeMounts"]]
-        if view.user:
-            uid, gid = view.user
-            status["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": [gid]}}
+        status["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": [gid]}}
     return status
 
 
@@ -147,8 +146,28 @@ def pod_status(pod: Object, init: list[View], main: list[View], facts: Facts, at
         status["initContainerStatuses"] = [container_status(view) for view in init]
     status["containerStatuses"] = [container_status(view) for view in main]
     status["qosClass"] = old.get("qosClass") or qos_class(pod)
-    status["resources"] = {}
+    totals = pod_resources(pod)
+    if totals.get("requests"):
+        status["allocatedResources"] = totals["requests"]
+    status["resources"] = totals
     return status
+
+
+def pod_resources(pod: Object) -> Object:
+    """Requests and limits of a whole pod: those that its containers name, summed up."""
+    totals: dict[str, dict[str, Any]] = {}
+    for container in pod["spec"]["containers"]:
+        for kind in ("limits", "requests"):
+            for name, text in ((container.get("resources") or {}).get(kind) or {}).items():
+                amounts = totals.setdefault(kind, {})
+                amounts[name] = amounts.get(name, 0) + parse(text)
+    return {
+        kind: {
+            name: (format_binary if name.startswith(("memory", "hugepages", "ephemeral")) else format_decimal)(amount)
+            for name, amount in amounts.items()
+        }
+        for kind, amounts in totals.items()
+    }
 
 
 def qos_class(pod: Object) -> str:
