@@ -125,7 +125,7 @@ class RequestsView(AsyncApiView, OfOwner):
     async def post(self, request: Request, **names: str) -> Response:
         version, data = await in_thread(self._read, request)
         row = await requests.direct_request(self.actor, version, data, timeout_of(request))
-        return Response(_created(row, version))
+        return Response(created(row, version))
 
     def _read(self, request: Request) -> tuple[DeploymentVersion, Any]:
         return self.version(), request.data
@@ -171,10 +171,10 @@ def _line(version: DeploymentVersion, part: requests.Part | RequestRow) -> bytes
     if isinstance(part, requests.Part):
         return "".join(f"data:{line}\n" for line in part.text.split("\n")).encode() + b"\n"
     # The public client reads the whole answer from a line of its own; event sources skip such a line.
-    return JSONRenderer().render(_created(part, version)) + b"\n"
+    return JSONRenderer().render(created(part, version)) + b"\n"
 
 
-def _created(row: RequestRow, version: DeploymentVersion) -> dict[str, Any]:
+def created(row: RequestRow, version: DeploymentVersion) -> dict[str, Any]:
     return {
         "id": str(row.pk),
         "deployment": version.deployment.name,

@@ -64,7 +64,13 @@ async def direct_request(actor: User, version: DeploymentVersion, data: Any, tim
     Invalid for data against the schema, TooLarge, Unavailable without an instance (with the reason), Timeout.
     """
     seconds = checked_timeout(timeout, DIRECT_SECONDS)
-    row, body = await _begin(actor, version, data, seconds)
+    await in_thread(admit, actor, version)
+    return await direct_admitted(actor, version, data, seconds)
+
+
+async def direct_admitted(actor: User, version: DeploymentVersion, data: Any, seconds: float) -> Request:
+    """As `direct_request`, for a version that `admit` has let the actor send to; it asks the database for nothing."""
+    row, body = _begin(actor, version, data, seconds)
     METER.begin(version.id)
     try:
         reply = await routing.send(version.id, "/request", body, headers=_headers(row), seconds=seconds)
@@ -91,7 +97,8 @@ async def stream_request(
     Nothing is sent again once the first part has been given.
     """
     seconds = checked_timeout(timeout, DIRECT_SECONDS)
-    row, body = await _begin(actor, version, data, seconds)
+    await in_thread(admit, actor, version)
+    row, body = _begin(actor, version, data, seconds)
     row.streaming = True
     METER.begin(version.id)
     try:
@@ -257,8 +264,7 @@ async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, str]]
                 name = line[6:].strip()
 
 
-async def _begin(actor: User, version: DeploymentVersion, data: Any, seconds: float) -> tuple[Request, bytes]:
-    await in_thread(_admit, actor, version)
+def _begin(actor: User, version: DeploymentVersion, data: Any, seconds: float) -> tuple[Request, bytes]:
     validate_input(version.deployment, data)
     body = _encode(data)
     now = timezone.now()
@@ -277,7 +283,11 @@ async def _begin(actor: User, version: DeploymentVersion, data: Any, seconds: fl
     return row, body
 
 
-def _admit(actor: User, version: DeploymentVersion) -> None:
+def admit(actor: User, version: DeploymentVersion) -> None:
+    """Whether the actor may send requests to the version, and it has something to answer them.
+
+    Raises NotFound, Forbidden, Conflict for a suspended project, Unavailable without a revision.
+    """
     project = version.deployment.project
     access.require(actor, Permission.REQUEST_SEND, project)
     _require_ready(project, version)

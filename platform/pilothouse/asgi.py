@@ -12,13 +12,17 @@ django_application = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402  (needs the app registry)
 from django.conf import settings  # noqa: E402
 
+from deployments.api.direct import DirectRequests  # noqa: E402
 from monitoring.routing import websocket_urlpatterns  # noqa: E402
 from pilothouse.bodylimit import BodyLimit  # noqa: E402
+from pilothouse.security import CONTENT_SECURITY_POLICY  # noqa: E402
+
+API_HEADERS = [(b"content-security-policy", CONTENT_SECURITY_POLICY.encode())]
 
 application = ProtocolTypeRouter(
     {
         "http": BodyLimit(
-            django_application,
+            DirectRequests(django_application, headers=API_HEADERS),
             upload=settings.PILOTHOUSE_PACKAGE_MAX_BYTES,
             other=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
         ),
