@@ -18,9 +18,10 @@ from localcluster.client import ApiError, Object
 from localcluster.kubelet import launch
 from localcluster.kubelet.attempts import container_id, terminated
 from localcluster.kubelet.environment import ConfigError
-from localcluster.kubelet.images import InvalidImageName, PullError, Runtime
+from localcluster.kubelet.images import InvalidImageName, Runtime
 from localcluster.kubelet.probes import Kind, Prober
 from localcluster.kubelet.processes import Shim, StartError, is_locked, read_exit, unknown_exit
+from localcluster.kubelet.pulling import runtime_for
 from localcluster.kubelet.status import View
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Container:
     # Starting
 
     async def _start(self) -> None:
-        runtime = await self._image()
+        runtime = await runtime_for(self)
         config = await self._configure(runtime)
         directory = config["directory"]
         self.view.image_id = runtime.image_id
@@ -178,54 +179,6 @@ class Container:
         self.event("Warning", "Failed", f"Error: {text}")
         self.pod.changed()
 
-    async def _image(self) -> Runtime:
-        """The runtime that the image names; waits, with growing pauses, while there is none."""
-        image = self.spec["image"]
-        policy = self.spec.get("imagePullPolicy", "IfNotPresent")
-        pause = _FIRST_BACKOFF
-        while True:
-            try:
-                runtime = await self.pod.host.images.present(image)
-            except InvalidImageName as error:
-                await self._no_image("InspectFailed", str(error), "InvalidImageName", pause=12.0)
-                continue
-            if runtime is not None and policy != "Always":
-                text = f'Container image "{image}" already present on machine and can be accessed by the pod'
-                self.event("Normal", "Pulled", text)
-                return runtime
-            if runtime is None and policy == "Never":
-                text = f'Container image "{image}" is not present with pull policy of Never'
-                await self._no_image("ErrImageNeverPull", text, "ErrImageNeverPull", pause=12.0)
-                continue
-            self.event("Normal", "Pulling", f'Pulling image "{image}"')
-            begun = time.monotonic()
-            try:
-                runtime = runtime or await self.pod.host.images.pull(image)
-            except PullError as error:
-                await self._pull_failed(image, str(error), pause)
-                pause = min(_LAST_BACKOFF, pause * 2)
-                continue
-            took = go_milliseconds(time.monotonic() - begun)
-            text = f'Successfully pulled image "{image}" in {took} ({took} including waiting). Image size: 0 bytes.'
-            self.event("Normal", "Pulled", text)
-            return runtime
-
-    async def _no_image(self, reason: str, text: str, waiting: str, pause: float) -> None:
-        self.event("Warning", reason, text)
-        self.event("Warning", "Failed", f"Error: {waiting}")
-        self._wait(waiting, text)
-        await asyncio.sleep(pause)
-
-    async def _pull_failed(self, image: str, text: str, pause: float) -> None:
-        self.event("Warning", "Failed", f'Failed to pull image "{image}": {text}')
-        self.event("Warning", "Failed", "Error: ErrImagePull")
-        self._wait("ErrImagePull", text)
-        await asyncio.sleep(_CRASH_LOOP_SHOWN_AFTER)
-        self.event("Normal", "BackOff", f'Back-off pulling image "{image}"')
-        self.event("Warning", "Failed", "Error: ImagePullBackOff")
-        self._wait("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {text}')
-        await asyncio.sleep(pause)
-
     async def _configure(self, runtime: Runtime) -> dict[str, Any]:
         attempt = 0
         while True:
@@ -233,13 +186,14 @@ class Container:
                 return await launch.configuration(self, runtime)
             except ConfigError as error:
                 self.event("Warning", "Failed", f"Error: {error}")
-                self._wait("CreateContainerConfigError", str(error))
+                self.wait("CreateContainerConfigError", str(error))
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
                 log.info("%s: configuration of %s: %s", self.label, self.name, error)
             await asyncio.sleep(_CONFIG_RETRY[min(attempt, len(_CONFIG_RETRY) - 1)])
             attempt += 1
 
-    def _wait(self, reason: str, message: str) -> None:
+    def wait(self, reason: str, message: str) -> None:
+        """Show the container as waiting."""
         waiting = {"reason": reason, "message": message}
         if self.view.state != {"waiting": waiting}:
             self.view.state = {"waiting": waiting}
@@ -356,7 +310,7 @@ class Container:
         if self.view.terminated:
             self.view.last_state = self.view.state
         text = f"back-off {go_duration(pause)} restarting failed container={self.name} pod={self.label}"
-        self._wait("CrashLoopBackOff", text)
+        self.wait("CrashLoopBackOff", text)
         await asyncio.sleep(pause - _CRASH_LOOP_SHOWN_AFTER)
 
     def _next_attempt(self) -> None:
@@ -455,7 +409,3 @@ class Container:
 def _stop_signal(spec: Object) -> int:
     name = (spec.get("lifecycle") or {}).get("stopSignal") or "SIGTERM"
     return getattr(signal, name, signal.SIGTERM)
-
-
-def go_milliseconds(seconds: float) -> str:
-    return f"{max(1, round(seconds * 1000))}ms" if seconds < 1 else f"{seconds:.3f}s"

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from localcluster.kubelet.shim.server import start_time
+from localcluster.kubelet.shim.tree import start_time
 
 _HERE = Path(__file__).parent
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from shim.server import main; main()"

@@ -23,80 +23,11 @@ import traceback
 from typing import Any
 
 from . import kernel, sandbox
+from .log import Log
+from .tree import kill_tree, start_time, tree_memory
 
 _CHUNK = 65536
-_LINE = 16384  # longer lines are stored in parts, as containerd does
 _POLL = 0.25  # seconds between looks at memory where no cgroup limits it
-
-
-class Log:
-    """The container's log in the CRI format: `TIME STREAM P|F TEXT`, rotated by size."""
-
-    def __init__(self, path: str, limit: int, keep: int) -> None:
-        self.path = path
-        self.limit = limit
-        self.keep = keep
-        self.rest = {"stdout": b"", "stderr": b""}
-        self._open()
-
-    def _open(self) -> None:
-        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self.size = os.fstat(self.descriptor).st_size
-
-    def feed(self, stream: str, data: bytes) -> None:
-        """Store what the container wrote; an unfinished line waits for its end."""
-        *lines, rest = (self.rest[stream] + data).split(b"\n")
-        out = []
-        stamp = self._stamp()
-        for line in lines:
-            while len(line) > _LINE:
-                out.append(b"%s %s P %s\n" % (stamp, stream.encode(), line[:_LINE]))
-                line = line[_LINE:]
-            out.append(b"%s %s F %s\n" % (stamp, stream.encode(), line))
-        while len(rest) >= _LINE:
-            out.append(b"%s %s P %s\n" % (stamp, stream.encode(), rest[:_LINE]))
-            rest = rest[_LINE:]
-        self.rest[stream] = rest
-        self._write(b"".join(out))
-
-    def finish(self) -> None:
-        for stream, rest in self.rest.items():
-            if rest:
-                self._write(b"%s %s P %s\n" % (self._stamp(), stream.encode(), rest))
-        os.close(self.descriptor)
-
-    def _stamp(self) -> bytes:
-        nanoseconds = time.time_ns()
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 1_000_000_000))
-        return b"%s.%09dZ" % (seconds.encode(), nanoseconds % 1_000_000_000)
-
-    def _write(self, data: bytes) -> None:
-        if not data:
-            return
-        if self.size and self.size + len(data) > self.limit:
-            self._rotate()
-        view = memoryview(data)
-        try:
-            while view:
-                written = os.write(self.descriptor, view)
-                self.size += written
-                view = view[written:]
-        except OSError:
-            return  # a full disk costs log lines, not the container
-
-    def _rotate(self) -> None:
-        os.close(self.descriptor)
-        for number in range(self.keep - 1, 0, -1):
-            older = self.path if number == 1 else f"{self.path}.{number - 1}"
-            if os.path.exists(older):
-                os.replace(older, f"{self.path}.{number}")
-        self._open()
-
-
-def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with the pid it names a process for good."""
-    with open(f"/proc/{pid}/stat", "rb") as stream:
-        return int(stream.read().rpartition(b")")[2].split()[19])
 
 
 def write_json(path: str, content: Any) -> None:
@@ -237,59 +168,6 @@ def _drain(descriptor: int, name: str, log: Log) -> bool:
         return True
     log.feed(name, data)
     return bool(data)
-
-
-def descendants(root: int) -> list[int]:
-    """All processes below `root`, found through /proc."""
-    children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as stream:
-                    parent = int(stream.read().rpartition(b")")[2].split()[1])
-            except (OSError, ValueError, IndexError):
-                continue
-            children.setdefault(parent, []).append(int(entry))
-    found, queue = [], [root]
-    while queue:
-        for child in children.get(queue.pop(), ()):
-            found.append(child)
-            queue.append(child)
-    return found
-
-
-def kill_tree(root: int) -> None:
-    """Kill all descendants, again until none is left (a dying process may still fork)."""
-    for _ in range(100):
-        alive = [pid for pid in descendants(root) if not _is_zombie(pid)]
-        if not alive:
-            return
-        for pid in alive:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.005)
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            return stream.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except (OSError, IndexError):
-        return True
-
-
-def tree_memory(root: int) -> int:
-    """Resident bytes of all descendants."""
-    total = 0
-    for pid in descendants(root):
-        try:
-            with open(f"/proc/{pid}/statm", "rb") as stream:
-                total += int(stream.read().split()[1])
-        except (OSError, ValueError, IndexError):
-            continue
-    return total * os.sysconf("SC_PAGE_SIZE")
 
 
 def _oom_kills(config: dict[str, Any]) -> int:

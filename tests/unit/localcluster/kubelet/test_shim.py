@@ -15,7 +15,7 @@ import pytest
 
 from localcluster.kubelet.isolation import probe
 from localcluster.kubelet.processes import Shim, ShimServer, StartError, is_locked, read_exit
-from localcluster.kubelet.shim.server import Log
+from localcluster.kubelet.shim.log import Log
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 KINDS = ("none", "strongest")
