@@ -48,7 +48,7 @@ _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 _MANY = re.compile(r"<(\d+) times (.)>")
 # What belongs to the place where the recording was made, not to Kubernetes.
 _PLACE = re.compile(
-    r"\.(nodeName|imageID|containerID|nodePort|hostIP|podIP|serverAddress|image|pod-template-hash)$"
+    r"\.(nodeName|imageID|containerID|nodePort|hostIP|podIP|serverAddress|image|pod-template-hash|pod)$"
     r"|\.user\.linux\.|IPs\[\d+\](\.ip)?$|\.ca\.crt$"
 )
 _LARGE = 1024 * 1024
@@ -247,11 +247,13 @@ def _settled(body: Any) -> bool:
 def volatile(text: str) -> str:
     """A text with what differs from run to run taken out."""
     text = re.sub(r"\b10\.\d+\.\d+\.\d+\b|\b127\.\d+\.\d+\.\d+\b", "<address>", text)
+    text = re.sub(r"<address>:\d+", "<address>", text)
+    text = re.sub(r"in record \(\d+\)", "in record (<version>)", text)
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>", text)
     text = re.sub(r"resource version: \d+(, current: \d+)?( \(\d+\))?", "resource version: <version>", text)
     text = re.sub(r"(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}\b", "<suffix>", text)
-    text = re.sub(r"(?<=-)[0-9a-z]{7,10}(?=-<suffix>|\"|$)", "<hash>", text)
+    text = re.sub(r"(?<=-)[0-9a-z]{7,10}(?=-<suffix>|-$|\"|$)", "<hash>", text)
     return _VOLATILE_TEXT.sub("<span>", text)
 
 

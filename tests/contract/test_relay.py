@@ -167,7 +167,7 @@ async def test_nobody_there_is_said_plainly(proxied: tuple[Client, str]) -> None
     await client.delete(ENDPOINTSLICES, "s-1", "default")
     with pytest.raises(ApiError) as without:
         await client.request("GET", path + "/")
-    assert without.value.code == 404
+    assert (without.value.code, without.value.details["kind"]) == (404, "services")
 
 
 async def test_a_pod_of_a_silent_kubelet_has_no_log(server: Server) -> None:

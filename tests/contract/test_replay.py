@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import replay
 from differences import DIFFERENCES
 
 from localcluster.client import ApiError, Client
-from localcluster.resources import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS
+from localcluster.resources import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS
 from tests.contract.conftest import Cluster, sleep
+from tests.contract.waiting import until
 
 # Scenario, its namespaces, and the steps that do not hang on how far pods have come.
-SCENARIOS: dict[str, tuple[list[str], range]] = {
+SCENARIOS: dict[str, tuple[list[str], Sequence[int]]] = {
     "01-discovery": ([], range(99)),
     "02-namespace": ([], range(99)),
     "16-quota-limitrange": (["rec-16", "rec-16b"], range(99)),
@@ -30,7 +31,8 @@ SCENARIOS: dict[str, tuple[list[str], range]] = {
     "19-errors": (["rec-19"], range(999)),
     "20-watch": (["rec-20"], range(99)),
     "21-list": (["rec-21"], range(25)),
-    "25-services": (["rec-25"], range(13)),
+    "23-delete": (["rec-23"], [*range(4, 12), 15, *range(20, 33), 35, 36, 37, 40, 41, 42, *range(48, 58)]),
+    "25-services": (["rec-25"], range(50)),
     "29-access-reviews": (["rec-29"], range(99)),
 }
 # Steps whose requests hold a secret that the recordings do not tell.
@@ -65,6 +67,13 @@ async def _between(client: Client, scenario: str, step: int) -> None:
         for i in range(1, 7):
             labels = {"n": str(i), "par": "odd" if i % 2 else "even"} | ({"has": ""} if i < 2 else {})
             await client.create(CONFIGMAPS, {"metadata": {"name": f"c{i}", "labels": labels}}, "rec-21")
+    if (scenario, step) == ("23-delete", 11):  # five seconds passed, in which the pods came up
+
+        async def running() -> bool:
+            pods = await client.list(PODS, "rec-23")
+            return all(one["status"]["phase"] == "Running" or one["metadata"]["name"] == "pend" for one in pods)
+
+        await until(running, "pods of 23-delete running")
 
 
 def _unexpected(scenario: str, found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

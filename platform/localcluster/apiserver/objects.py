@@ -166,6 +166,8 @@ class Objects:
         causes = Causes()
         base.metadata(obj["metadata"], kind.name_rule, causes)
         if old is not None:
+            # Kubernetes checks this for every kind and again within each, and reports it as often.
+            updates.metadata(old, obj, causes)
             updates.metadata(old, obj, causes)
         kind.validate(obj, causes)
         if old is not None:

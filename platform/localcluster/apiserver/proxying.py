@@ -177,22 +177,25 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             return
 
 
+def _canonical(name: bytes) -> str:
+    """A header's name in the spelling that backends are used to: User-Agent."""
+    return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
+
+
 def _forwarded(request: Request, root: str, rest: str) -> dict[str, str]:
     headers = {
-        key.decode("latin-1"): value.decode("latin-1")
-        for key, value in request.headers.items()
-        if key not in _NOT_FORWARDED
+        _canonical(key): value.decode("latin-1") for key, value in request.headers.items() if key not in _NOT_FORWARDED
     }
     length = request.headers.get(b"content-length")
     if length is not None:
-        headers["content-length"] = length.decode()
+        headers["Content-Length"] = length.decode()
     client = request.scope.get("client")
-    peers = [headers.pop("x-forwarded-for", ""), client[0] if client else ""]
+    peers = [headers.pop("X-Forwarded-For", ""), client[0] if client else ""]
     headers["X-Forwarded-For"] = ", ".join(peer for peer in peers if peer)
-    headers["X-Forwarded-Uri"] = f"{root}/{rest}"
+    headers["X-Forwarded-Uri"] = f"{root}/{quote(rest, safe=_PATH_CHARACTERS)}"
     encodings = request.headers.get(b"accept-encoding")
     headers["Accept-Encoding"] = encodings.decode("latin-1") if encodings else "identity"
-    headers.setdefault("user-agent", "")
+    headers.setdefault("User-Agent", "")
     return headers
 
 
@@ -251,6 +254,9 @@ async def _kubelet_error(response: aiohttp.ClientResponse) -> StatusError:
 
 
 def _unreachable(base: str, error: Exception) -> StatusError:
+    if isinstance(error, aiohttp.ClientSSLError):
+        text = "error trying to reach service: tls: first record does not look like a TLS handshake"
+        return StatusError(503, "ServiceUnavailable", text)
     address = base.split("://", 1)[-1].split("/", 1)[0]
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     reason = (

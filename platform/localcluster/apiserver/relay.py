@@ -160,15 +160,16 @@ class Relay:
             for one in self.store.tables[r.ENDPOINTSLICES].records(namespace)
             if (one.labels or {}).get("kubernetes.io/service-name") == name
         ]
-        if chosen is None:
-            raise StatusError(503, "ServiceUnavailable", f'no service port "{wanted}" found for service "{name}"')
         if not slices:
-            raise status.not_found(r.ENDPOINTS, name)
+            raise status.not_found(r.SERVICES, name)
+        if chosen is None and wanted:
+            shown = wanted if wanted.isdigit() else f'"{wanted}"'
+            raise StatusError(503, "ServiceUnavailable", f'no service port {shown} found for service "{name}"')
         candidates = [
             (address, port["port"])
             for one in slices
             for port in one.get("ports") or ()
-            if port.get("name", "") == chosen.get("name", "") and port.get("port")
+            if chosen is not None and port.get("name", "") == chosen.get("name", "") and port.get("port")
             for endpoint in one.get("endpoints") or ()
             if (endpoint.get("conditions") or {}).get("ready", True)
             for address in endpoint["addresses"]

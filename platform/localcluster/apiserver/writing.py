@@ -339,12 +339,12 @@ async def delete_collection(objects: Objects, kind: Kind, request: Request, name
     items = []
     for record in records:
         try:
-            obj, _ = objects.delete(kind, record.namespace, record.name, options)
+            objects.delete(kind, record.namespace, record.name, options)
         except StatusError as error:
             if error.code != 404:
                 raise
             continue
-        items.append({key: value for key, value in obj.items() if key not in ("kind", "apiVersion")})
+        items.append(record.load())
     resource = kind.resource
     metadata = {"resourceVersion": str(objects.store.revision)}
     return json_answer(
