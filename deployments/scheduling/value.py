@@ -35,19 +35,19 @@ class Weights:
     They were fitted together, so that single signs say little.
     """
 
-    fragmentation: float = 0.6053
-    worth: float = -5.9869
-    uses_single: float = 0.7608
-    uses_multi: float = -0.8531
-    fits_count: float = -0.8426
-    fits_demand: float = -0.2261
-    fits_twice: float = 0.7071
-    opened_devices: float = 0.1558
-    cpu_25: float = 0.7797
-    cpu_75: float = -0.7471
-    cpu_92: float = 0.5212
-    memory_85: float = 1.6341
-    cpu_memory: float = 1.0642
+    fragmentation: float = 1.007
+    worth: float = -6.474
+    uses_single: float = 0.551
+    uses_multi: float = -0.827
+    fits_count: float = -0.913
+    fits_demand: float = -0.088
+    fits_twice: float = 0.788
+    opened_devices: float = 0.25
+    cpu_25: float = 0.599
+    cpu_75: float = -0.851
+    cpu_92: float = 0.803
+    memory_85: float = 1.254
+    cpu_memory: float = 1.347
 
 
 class PilothousePolicy:
