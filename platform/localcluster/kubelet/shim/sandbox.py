@@ -18,6 +18,7 @@ Config = dict[str, Any]
 
 # Top-level directories that make up "the image"; everything else of the machine is out of sight.
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix")
+_FILES = ("/etc/resolv.conf", "/etc/localtime", "/etc/nsswitch.conf")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
 _ACCELERATORS = ("nvidia", "dri", "kfd", "dxg", "accel")
 _LINKS = (
@@ -54,6 +55,8 @@ def build_root(config: Config) -> None:
     os.chdir(root)
     for name in _SYSTEM:
         _system_directory(root, name)
+    for path in _FILES:
+        _linked_file(root, path)
     _devices(root)
     os.makedirs(f"{root}/proc", exist_ok=True)
     try:
@@ -76,6 +79,14 @@ def _system_directory(root: str, name: str) -> None:
     elif os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
         _bind_quietly(source, target)
+
+
+def _linked_file(root: str, path: str) -> None:
+    """A file of /etc that is a link out of the system directories (resolv.conf often points into /run)."""
+    real = os.path.realpath(path)
+    if os.path.isfile(real) and not any(real.startswith(f"/{name}/") for name in _SYSTEM):
+        _mount_point(real, root + real)
+        _bind_quietly(real, root + real)
 
 
 def _bind_quietly(source: str, target: str) -> None:
