@@ -11,19 +11,12 @@ from accounts.access import Permission
 from accounts.errors import Conflict, Invalid, NotFound
 from accounts.models import Project, User
 from deployments.models import Framework, Model, ModelVersion
-from deployments.services import artifacts, environments, intent
+from deployments.services import artifacts, environments, intent, packages
 from deployments.services.artifacts import StoredFile, Upload
 from deployments.services.validation import Checker
+from serving.artifact import ModelArtifact, inspect_model
 
 MAX_SOURCE = 64 * 1024
-_ZIP = b"PK\x03\x04"
-# First bytes of what each framework writes: pickles (protocol 2 and up) and joblib's compressions; ONNX begins with
-# its field ir_version. A zip may hold a file with its external data.
-_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
-    Framework.SKLEARN_JOBLIB: (b"\x80", b"\x78", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"]\x00", b"\x04\x22M\x18", _ZIP),
-    Framework.SKLEARN_SKOPS: (_ZIP,),
-    Framework.ONNX: (b"\x08", _ZIP),
-}
 _WRITERS = {
     Framework.SKLEARN_JOBLIB: "joblib.dump(model, 'model.joblib')",
     Framework.SKLEARN_SKOPS: "skops.io.dump(model, 'model.skops')",
@@ -79,7 +72,7 @@ def create_model_version(
     model: Model,
     *,
     file: Upload | IO[bytes],
-    framework: str,
+    framework: str = "",
     file_name: str = "",
     requirements: str = "",
     description: str = "",
@@ -88,14 +81,16 @@ def create_model_version(
 ) -> ModelVersion:
     """Stores an artifact as the model's next version. It is never loaded here: that happens in its pod only.
 
-    ``requirements`` are the packages it was trained with, as requirements.txt; ``signature`` is ``{"inputs": fields,
+    Without ``framework`` and ``requirements`` they are read from the file: a model written by scikit-learn 1.2 names
+    that version, and is then served by it. Given requirements are the packages it was trained with, as
+    requirements.txt; ``signature`` is ``{"inputs": fields,
     "outputs": fields}`` in the shape of a deployment's; ``source`` is free-form JSON about where it came from.
     Raises Invalid by field and TooLarge.
     """
     access.require(actor, Permission.PROJECT_EDIT, model.project)
     check = Checker()
     columns = {
-        "framework": check.choice("framework", framework, Framework.values),
+        "framework": check.choice("framework", framework, Framework.values) if framework else "",
         "description": check.text("description", description),
         "requirements": check.text("requirements", requirements, longest=256 * 1024),
         "signature": _signature(check, signature or {}),
@@ -104,7 +99,11 @@ def create_model_version(
     check.done()
     environments.checked_requirements(requirements)
     with artifacts.spool(file) as spooled:
-        _check_beginning(spooled.file.read(16), Framework(framework))
+        name = artifacts.safe_name(file_name or getattr(file, "name", ""), "model")
+        found = inspect_model(spooled.file, name, packages.limits())
+        columns["framework"] = framework = _framework(framework, found)
+        if not requirements.strip():
+            columns["requirements"] = "".join(f"{line}\n" for line in found.requirements)
         with transaction.atomic():
             # Before the lock: storing a large file takes its time.
             artifacts.keep(spooled)
@@ -114,7 +113,7 @@ def create_model_version(
             version = ModelVersion.objects.create(
                 model=model,
                 number=last + 1,
-                file_name=artifacts.safe_name(file_name or getattr(file, "name", ""), "model"),
+                file_name=name,
                 file=spooled.key,
                 digest=spooled.digest,
                 size=spooled.size,
@@ -175,12 +174,19 @@ def _source(check: Checker, value: Any) -> dict[str, Any]:
     return value
 
 
-def _check_beginning(head: bytes, framework: Framework) -> None:
-    if not head.startswith(_BEGINNINGS[framework]):
+def _framework(given: str, found: ModelArtifact) -> str:
+    """The framework that was given or found. Raises Invalid when the file cannot be served as it."""
+    if found.problems:
+        raise Invalid(file=" ".join(found.problems))
+    if not found.framework and not given:
+        raise Invalid(framework=f"Cannot be told from the file; choose one of {', '.join(Framework.values)}")
+    if given and found.framework and given != found.framework:
+        label, other = Framework(given).label, Framework(found.framework).label
         raise Invalid(
-            file=f"The file does not begin like one of {framework.label}; write it with {_WRITERS[framework]}, "
-            "or choose another framework"
+            file=f"The file is one of {other}, not of {label}; write it with {_WRITERS[Framework(given)]}, "
+            f"or choose {found.framework}"
         )
+    return given or found.framework
 
 
 def _locked(model: Model) -> Model:

@@ -109,6 +109,9 @@ def spec_of(version: DeploymentVersion, revision: Revision, name: str) -> Versio
         package_digest=revision.digest,
         framework=revision.model_version.framework if revision.model_version else "",
         context={
+            "project_id": str(deployment.project_id),
+            "deployment_id": str(deployment.pk),
+            "version_id": str(version.pk),
             "input_type": deployment.input_type,
             "output_type": deployment.output_type,
             "input_fields": deployment.input_fields,

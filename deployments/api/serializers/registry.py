@@ -26,7 +26,7 @@ class ModelVersionInput(Input):
     """multipart/form-data."""
 
     file = serializers.FileField()
-    framework = serializers.CharField()
+    framework = serializers.CharField(required=False, help_text="found out from the file when left out")
     description = serializers.CharField(required=False, allow_blank=True)
     requirements = serializers.CharField(required=False, allow_blank=True)
     signature = serializers.JSONField(required=False)

@@ -1,6 +1,7 @@
 """The model registry."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,9 @@ SIGNATURE = {"inputs": [{"name": "x", "data_type": "array_double"}], "outputs": 
 def _add(world: World, content: bytes = PICKLE, **fields: Any) -> ModelVersion:
     fields.setdefault("framework", "sklearn-joblib")
     return catalog.create_model_version(world.editor, world.model, file=io.BytesIO(content), **fields)
+
+
+EXAMPLE = next(Path(__file__).parents[3].glob("examples/sklearn-1.2-regression/*.joblib"))
 
 
 def test_a_model_is_stored_changed_and_deleted(world: World):
@@ -57,7 +61,7 @@ def test_versions_are_numbered_and_immutable_files(world: World):
     ("field", "content", "given", "says"),
     [
         ("file", b"", {}, "empty"),
-        ("file", b"<html>", {}, "joblib.dump"),
+        ("file", b"<html>", {}, "can be served without code"),
         ("file", PICKLE, {"framework": "sklearn-skops"}, "skops.io.dump"),
         ("file", PICKLE, {"framework": "onnx"}, "skl2onnx"),
         ("framework", PICKLE, {"framework": "keras"}, "sklearn-joblib, sklearn-skops, onnx"),
@@ -73,6 +77,19 @@ def test_a_bad_version_is_refused_by_field(world: World, field: str, content: by
         _add(world, content, **given)
     assert says in refusal.value.fields[field]
     assert world.model.versions.count() == 1
+
+
+def test_framework_and_requirements_are_read_from_the_file(world: World):
+    wine = EXAMPLE.read_bytes()
+    model = factories.model(world.project)
+    found = catalog.create_model_version(world.admin, model, file=io.BytesIO(wine), file_name="model.joblib")
+    assert found.framework == "sklearn-joblib"
+    assert "scikit-learn==" in found.requirements
+    given = catalog.create_model_version(world.admin, model, file=io.BytesIO(wine), requirements="scikit-learn==1.4.0")
+    assert given.requirements == "scikit-learn==1.4.0"
+    with pytest.raises(Invalid) as refusal:
+        catalog.create_model_version(world.admin, model, file=io.BytesIO(wine), framework="onnx")
+    assert set(refusal.value.fields) == {"file"}
 
 
 def test_artifacts_are_never_unpickled_here(world: World):
