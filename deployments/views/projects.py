@@ -51,13 +51,16 @@ def project_list(request: HttpRequest) -> HttpResponse:
     if search:
         rows = rows.filter(name__icontains=search)
     page = Paginator(rows.annotate(deployment_count=Count("deployments")), PAGE_SIZE).get_page(request.GET.get("page"))
+    creatable = creatable_in(user_of(request))
     context = {
         "title": "Projects",
         "section": "projects",
         "crumbs": [Crumb("Projects")],
         "page": page,
         "search": search,
-        "can_create": bool(creatable_in(user_of(request))),
+        "can_create": bool(creatable),
+        # Nobody can create a project before there is an organization, which the platform team makes.
+        "needs_organization": access.is_platform_admin(request.user) and not creatable,
     }
     return respond(request, "deployments/projects.html", context)
 

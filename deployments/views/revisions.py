@@ -12,6 +12,7 @@ from accounts.errors import Conflict, NotFound, ServiceError
 from deployments.downloads import artifact_response
 from deployments.models import DeploymentVersion, Revision
 from deployments.services import lookup, revisions
+from deployments.services.bootstrap import IMAGE_RUNTIME
 from deployments.views.examples import all_examples
 from deployments.views.forms import SourceForm
 from deployments.views.gate import Tenant, in_project, user_of
@@ -112,8 +113,10 @@ def create(request: HttpRequest, tenant: Tenant, deployment: str, version: str) 
     else:
         wanted = ("source", "model_version")
         initial: dict[str, Any] = {name: request.GET[name] for name in wanted if name in request.GET}
-        if found.environment.runtime == "image":
-            initial.setdefault("source", "image")
+        if found.target_revision is not None:
+            initial.setdefault("source", found.target_revision.kind)
+        elif found.environment.runtime == IMAGE_RUNTIME:
+            initial.setdefault("source", Revision.Kind.IMAGE)
         form = SourceForm(initial=initial, project=tenant.project)
     context = frame(tenant, found, "revisions")
     context["crumbs"][-1] = Crumb("New revision")

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from deployments.models import Deployment, DeploymentVersion, EnvironmentBuild, Rollout
+from deployments.models import Deployment, DeploymentVersion, EnvironmentBuild, InstanceEvent, Rollout
 from deployments.services import lookup
 from deployments.views import rollouts, tryit
 from deployments.views.gate import Tenant, in_project, user_of
@@ -16,6 +16,7 @@ from deployments.views.samples import sample_for
 from deployments.views.snippets import endpoint, snippets
 
 INSTANCES_SHOWN = 100
+EVENTS_SHOWN = 50
 REQUESTS_SHOWN = 50
 LOG_TAIL_LINES = 200
 
@@ -145,8 +146,11 @@ def overview(request: HttpRequest, tenant: Tenant, deployment: str, version: str
 @in_project()
 @require_GET
 def logs(request: HttpRequest, tenant: Tenant, deployment: str, version: str) -> HttpResponse:
+    """The live log, and what the cluster says about the version's instances."""
     found = named(request, tenant, deployment, version)
-    return respond(request, "deployments/logs.html", frame(tenant, found, "logs"))
+    events = InstanceEvent.objects.filter(instance__version=found).select_related("instance")[:EVENTS_SHOWN]
+    context = {**frame(tenant, found, "logs"), "events": list(events), "live_url": request.get_full_path()}
+    return respond(request, "deployments/logs.html", context, partial="deployments/_logs.html")
 
 
 @in_project()

@@ -27,11 +27,12 @@ class Deployment:
 """
 
 
-def package(code: str) -> dict[str, object]:
+def package(code: str, requirements: str = "") -> dict[str, object]:
     """An upload for a file input."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("deployment.py", code)
+        archive.writestr("requirements.txt", requirements)
     return {"name": "greeter.zip", "mimeType": "application/zip", "buffer": buffer.getvalue()}
 
 
@@ -169,6 +170,29 @@ def test_a_bad_revision_says_why_while_the_old_one_answers_and_one_click_goes_ba
     greet("edsger", "hello edsger")
 
 
+def test_requirements_that_do_not_resolve_are_told_in_the_resolvers_words(
+    open_page: Callable[[str], Page], project: str
+):
+    page = open_page(f"/projects/{project}/deployments/named/greeter/versions/v1/revisions/new/")
+    page.get_by_label("Deployment package").set_input_files(package(GREETER, "idna==3.7\nidna==3.6\n"))
+    page.get_by_role("button", name="Roll out").click()
+    page.wait_for_url("**/versions/v1/")
+    expect(page.locator("#rollout .card-head .status")).to_have_text("Failed", timeout=BUILD_MS)
+    expect(page.locator("#rollout .tone-bad.note")).to_contain_text("idna")
+    expect(page.get_by_role("log", name="Build log")).to_contain_text("idna==3.6")
+    expect(page.locator("#rollout")).to_contain_text("Revision 1 keeps answering requests")
+
+
+def test_the_list_shows_changes_without_a_reload(open_page: Callable[[str], Page], project: str, stack: RunningStack):
+    page = open_page(f"/projects/{project}/deployments/")
+    row = page.locator("tr", has_text="greeter")
+    expect(row.get_by_role("cell").nth(3)).to_have_text("1 / 1")
+    with stack.api() as api:
+        path = f"/projects/{project}/deployments/greeter/versions/v1"
+        assert api.patch(path, json={"minimum_instances": 2}).status_code == 200
+    expect(row.get_by_role("cell").nth(3)).to_have_text("2 / 2", timeout=ROLLOUT_MS)
+
+
 def test_the_page_says_when_news_are_interrupted_and_catches_up(
     open_page: Callable[[str], Page], project: str, stack: RunningStack
 ):
@@ -183,7 +207,7 @@ def test_the_page_says_when_news_are_interrupted_and_catches_up(
     with stack.api() as api:
         path = f"/projects/{project}/deployments/greeter/versions/v1"
         assert api.patch(path, json={"maximum_instances": 7}).status_code == 200
-    expect(page.locator("#instances")).to_contain_text("between 1 and 7")
+    expect(page.locator("#instances")).to_contain_text("and 7")
 
 
 def test_everything_is_reached_by_keyboard(open_page: Callable[[str], Page], project: str):

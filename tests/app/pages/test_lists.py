@@ -6,11 +6,14 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from deployments.models import Deployment, DeploymentVersion, Model, ModelVersion
 from tests.app import factories
 from tests.app.pages.conftest import Phase, Site
 from tests.app.pages.routes import PAGES, address
+
+NOW = timezone.now()
 
 
 def _more_deployments(site: Site, number: int) -> None:
@@ -53,13 +56,14 @@ def test_the_list_of_deployments_takes_as_many_queries_for_many_as_for_one(site:
 
 
 @pytest.mark.parametrize(
-    "page", ["version", "version-revisions", "version-requests", "models", "model", "project-audit"]
+    "page", ["version", "version-logs", "version-revisions", "version-requests", "models", "model", "project-audit"]
 )
 def test_other_pages_do_too(site: Site, admin: Client, page: str):
     few = _queries(admin, address(site, page))
     for number in range(3, 23):
         revision = factories.revision(site.version, target=False, number=number)
-        factories.instance(revision)
+        pod = factories.instance(revision)
+        pod.events.create(kind="Normal", reason="Started", description="", time_created=NOW, time_last_seen=NOW)
         factories.request(site.version)
         Model.objects.create(project=site.project, name=f"bulk-{number}")
         factories.model_version(site.model)

@@ -109,6 +109,7 @@ def test_pages_are_not_kept_in_caches(site: Site, admin: Client):
     ("page", "parts"),
     [
         ("version", {"version-status", "rollout", "instances"}),
+        ("version-logs", {"version-status", "events"}),
         ("version-revisions", {"version-status", "revision-list"}),
     ],
 )

@@ -132,3 +132,19 @@ def test_a_failed_build_shows_its_log(site: Site, editor: Client):
 def test_an_idle_version_explains_itself(site: Site, editor: Client):
     DeploymentVersion.objects.filter(pk=site.version.pk).update(phase=Phase.IDLE)
     assert "The next request starts one" in editor.get(site.url("version")).content.decode()
+
+
+def test_events_of_instances_are_listed_as_text(site: Site, editor: Client):
+    now = timezone.now()
+    site.instance.events.create(
+        kind="Warning", reason="BackOff", description="<i>restarting</i>", count=3, time_created=now, time_last_seen=now
+    )
+    html = editor.get(site.url("version-logs")).content.decode()
+    assert "BackOff" in html
+    assert "&lt;i&gt;restarting&lt;/i&gt;" in html
+
+
+def test_the_platform_team_is_led_to_its_first_organization(db: None):
+    client = Client()
+    client.force_login(factories.superuser())
+    assert "Create an organization first" in client.get("/projects/").content.decode()
