@@ -31,7 +31,8 @@ from deployments.services.threads import in_thread
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+# ASGI servers, Django and Channels each type messages in their own way.
+App = Callable[[Scope, Any, Any], Awaitable[None]]
 
 BELIEVE_SECONDS = 1.0
 MOST_KNOWN = 10_000
