@@ -202,9 +202,10 @@ class Collector:
         self._filled.set()
 
     async def _tidy(self) -> None:
-        """End the rows of pods that went while nobody looked."""
+        """Room for the days to come; the end of rows whose pods went while nobody looked."""
         while True:
             began = timezone.now()
+            await self._retry(self._store.prepare, began)
             try:
                 pods = await asyncio.to_thread(self._cluster.find, "Pod", None, specs.SELECTOR)
             except (ClusterUnreachable, KubeError) as error:

@@ -48,5 +48,8 @@ class LogStore(Protocol):
     def read(self, sources: Mapping[int, LogSource], window: Window) -> Iterator[StoredLine]:
         """Lines of the sources in the window's order, read in pages as they are asked for."""
 
+    def prepare(self, now: dt.datetime) -> None:
+        """Make room for the days to come."""
+
     def expire(self, now: dt.datetime) -> int:
         """Remove what is older than its project keeps it; how many lines or, where only that is known, tables."""

@@ -51,8 +51,10 @@ class PostgresStore:
                 return
             after = page[-1]
 
-    def expire(self, now: dt.datetime) -> int:
+    def prepare(self, now: dt.datetime) -> None:
         prepare_days(now)
+
+    def expire(self, now: dt.datetime) -> int:
         days = dict(LogRetention.objects.values_list("project_id", "days"))
         longest = max([settings.PILOTHOUSE_LOG_RETENTION_DAYS, *days.values()])
         gone = _drop_days(now - dt.timedelta(days=longest))

@@ -41,6 +41,8 @@ class Webhook(models.Model):
     enabled = models.BooleanField(default=True)
     retry = models.BooleanField(default=False)
     include_result = models.BooleanField(default=False)
+    # Requests that changed before this were looked at.
+    announced_until = models.DateTimeField(null=True, blank=True, editable=False)
     creation_date = models.DateTimeField(auto_now_add=True)
     last_updated = models.DateTimeField(auto_now=True)
 

@@ -183,7 +183,11 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"deployments.tasks.requests.*": {"queue": "requests"}}
+CELERY_TASK_ROUTES = {
+    "deployments.tasks.requests.*": {"queue": "requests"},
+    # Waits for servers of others, up to half a minute.
+    "monitoring.tasks.deliver": {"queue": "requests"},
+}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 900}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -177,6 +177,7 @@ def test_old_days_are_dropped_whole(fleet: Fleet) -> None:
     prepare_days(NOW - dt.timedelta(days=40), ahead=0)
     old = f"monitoring_logline_{NOW - dt.timedelta(days=40):%Y%m%d}"
     assert old in partitions()
+    PostgresStore().prepare(NOW)
     PostgresStore().expire(NOW)
     assert old not in partitions()
     assert f"monitoring_logline_{NOW:%Y%m%d}" in partitions()

@@ -1,0 +1,1 @@
+"""Telling people and programs: what is wrong, and what happened to requests."""

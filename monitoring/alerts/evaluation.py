@@ -1,0 +1,130 @@
+"""Judging every rule, and telling each change of an alert's state once."""
+
+import datetime as dt
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Min
+
+from deployments.models import DeploymentVersion, Request
+from monitoring.alerts import delivery
+from monitoring.alerts.conditions import Facts, Verdict, judge
+from monitoring.metrics import query
+from monitoring.metrics.query import Scope
+from monitoring.models import Alert, AlertRule, Delivery, Webhook
+
+logger = logging.getLogger(__name__)
+
+# A state that flips at once is told at the pace of this.
+SHORTEST_FIRING = dt.timedelta(seconds=60)
+
+
+def evaluate(now: dt.datetime) -> int:
+    """One pass over all rules; how many alerts changed."""
+    changed = 0
+    rules = AlertRule.objects.select_related("project", "deployment").filter(enabled=True)
+    for rule in rules.iterator():
+        versions = DeploymentVersion.objects.filter(deployment__project=rule.project).select_related("deployment")
+        if rule.deployment_id is not None:
+            versions = versions.filter(deployment=rule.deployment)
+        for version in versions:
+            verdict = judge(rule.kind, rule.threshold, rule.window, facts(version, rule.window, now))
+            changed += settle(rule, version, verdict, now)
+    return changed + _close_disabled(now)
+
+
+def facts(version: DeploymentVersion, window: int, now: dt.datetime) -> Facts:
+    """What is known of a version over the last ``window`` seconds."""
+    start = now - dt.timedelta(seconds=window)
+    whole = query.total(Scope((version.pk,)), start, now, now)
+    values = whole.values()
+    rollout = version.rollouts.order_by("-queued_at").values_list("queued_at", flat=True).first()
+    waiting = Request.objects.filter(version=version, batch=True, status=Request.Status.PENDING)
+    oldest = waiting.aggregate(oldest=Min("time_created"))["oldest"]
+    held = whole.levels.get("accelerators", 0.0)
+    return Facts(
+        requests=whole.counts["requests"],
+        errors=whole.counts["errors"],
+        p95=values["p95"],
+        restarts=whole.counts["restarts"],
+        queue_age=(now - oldest).total_seconds() if oldest is not None else 0,
+        wanted=version.desired_instances if version.target_revision_id else 0,
+        ready=version.ready_instances,
+        was_ready=whole.levels.get("instances", 0.0) > 0,
+        settled=(rollout or version.creation_date) <= start,
+        accelerators=held,
+        held_throughout=held > 0 and query.holds_since(version.pk, start),
+        why=version.reason_message,
+    )
+
+
+def settle(rule: AlertRule, version: DeploymentVersion, verdict: Verdict, now: dt.datetime) -> bool:
+    """Bring the alert to the verdict; True when that was a change and ours to tell."""
+    alert = Alert.objects.filter(rule=rule, version=version).first()
+    if alert is None:
+        if not verdict.firing:
+            return False
+        alert, _ = Alert.objects.get_or_create(rule=rule, version=version, defaults={"since": now})
+    firing = alert.state == Alert.State.FIRING
+    if firing == verdict.firing:
+        if firing:
+            Alert.objects.filter(pk=alert.pk, state=alert.state).update(value=verdict.value, message=verdict.message)
+        return False
+    if firing and now - alert.since < SHORTEST_FIRING:
+        return False
+    state = Alert.State.FIRING if verdict.firing else Alert.State.OK
+    with transaction.atomic():
+        ours = Alert.objects.filter(pk=alert.pk, state=alert.state, changes=alert.changes).update(
+            state=state, changes=alert.changes + 1, since=now, value=verdict.value, message=verdict.message
+        )
+        if not ours:
+            return False
+        occasion = f"alert:{alert.pk}:{alert.changes + 1}"
+        delivery.put(messages(rule, payload(rule, version, state, verdict, now), occasion, now))
+    return True
+
+
+def messages(rule: AlertRule, content: dict[str, Any], occasion: str, now: dt.datetime) -> list[Delivery]:
+    """One for each receiver of the rule."""
+    common = {"project_id": rule.project_id, "occasion": occasion, "payload": content, "next_attempt_at": now}
+    hooks = rule.webhooks.filter(enabled=True, event=Webhook.Event.ALERT)
+    return [
+        *(Delivery(webhook=webhook, **common) for webhook in hooks),
+        *(Delivery(email=email, **common) for email in rule.emails),
+    ]
+
+
+def payload(
+    rule: AlertRule, version: DeploymentVersion, state: str, verdict: Verdict, now: dt.datetime
+) -> dict[str, Any]:
+    """What receivers get; ``text`` is what chat services show, ``subject`` a mail's."""
+    deployment = version.deployment
+    name, word = f"{deployment.name}/{version.version}", "FIRING" if state == Alert.State.FIRING else "RESOLVED"
+    url = f"{settings.PILOTHOUSE_URL}/projects/{rule.project.name}/deployments/{deployment.name}"
+    return {
+        "event": "alert",
+        "state": "firing" if state == Alert.State.FIRING else "resolved",
+        "rule": rule.name,
+        "kind": rule.kind,
+        "project": rule.project.name,
+        "deployment_id": str(deployment.pk),
+        "deployment_name": deployment.name,
+        "deployment_version_id": str(version.pk),
+        "deployment_version_name": version.version,
+        "value": verdict.value,
+        "threshold": rule.threshold,
+        "window": rule.window,
+        "message": verdict.message,
+        "since": now.isoformat(),
+        "url": url,
+        "subject": f"[{word}] {rule.name}: {name}",
+        "text": f"[{word}] {rule.name}: {name} in project {rule.project.name}. {verdict.message}. {url}",
+    }
+
+
+def _close_disabled(now: dt.datetime) -> int:
+    """Alerts of rules that were switched off end without a word."""
+    firing = Alert.objects.filter(rule__enabled=False, state=Alert.State.FIRING)
+    return firing.update(state=Alert.State.OK, since=now)

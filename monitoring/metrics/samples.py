@@ -1,0 +1,126 @@
+"""Samples in the database: adding to them, rolling them up, forgetting them."""
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, fields
+
+from django.db import connection, transaction
+from psycopg2.extras import execute_values
+
+from monitoring.metrics.exposition import no_buckets
+from monitoring.models import CustomPoint, MetricSample
+
+TABLE = "monitoring_metricsample"
+KEY = ("resolution", "version_id", "instance_id", "at")
+OWNERS = ("project_id", "deployment_id")
+# How each column adds up over time.
+SUMS = (
+    "samples", "requests", "errors", "duration", "restarts", "cold_starts", "cold_start_seconds", "in_flight", "cpu",
+    "memory", "instances", "accelerators", "queue",
+)  # fmt: skip
+PEAKS = ("memory_peak", "queue_age")
+
+RAW, MINUTE, HOUR = MetricSample.RAW, MetricSample.MINUTE, MetricSample.HOUR
+KEPT = {RAW: dt.timedelta(minutes=70), MINUTE: dt.timedelta(days=2, hours=1), HOUR: dt.timedelta(days=31)}
+# How far back sums are made anew; well within what is kept of the finer samples, so that none is made of a part.
+REMADE = {MINUTE: dt.timedelta(minutes=62), HOUR: dt.timedelta(hours=3)}
+FINER = {MINUTE: RAW, HOUR: MINUTE}
+CUSTOM_KEPT = dt.timedelta(days=90)
+
+
+@dataclass(slots=True)
+class Sample:
+    """A row of `MetricSample`, without its resolution."""
+
+    at: dt.datetime
+    project_id: uuid.UUID
+    deployment_id: uuid.UUID
+    version_id: uuid.UUID
+    instance_id: uuid.UUID
+    samples: int = 1
+    requests: float = 0
+    errors: float = 0
+    duration: float = 0
+    restarts: float = 0
+    cold_starts: float = 0
+    cold_start_seconds: float = 0
+    in_flight: float = 0
+    cpu: float = 0
+    memory: float = 0
+    memory_peak: float = 0
+    instances: float = 0
+    accelerators: float = 0
+    queue: float = 0
+    queue_age: float = 0
+    buckets: list[float] = field(default_factory=no_buckets)
+
+
+def add(resolution: int, samples: Sequence[Sample]) -> None:
+    """Add to the samples that are there."""
+    if not samples:
+        return
+    # One statement may touch a row once only.
+    merged: dict[tuple[uuid.UUID, uuid.UUID, dt.datetime], Sample] = {}
+    for sample in samples:
+        key = (sample.version_id, sample.instance_id, sample.at)
+        merged[key] = _together(merged[key], sample) if key in merged else sample
+    columns = [column.name for column in fields(Sample)]
+    changes = [f"{name} = t.{name} + excluded.{name}" for name in SUMS]
+    changes += [f"{name} = greatest(t.{name}, excluded.{name})" for name in PEAKS]
+    changes.append("buckets = pilothouse_add_arrays(t.buckets, excluded.buckets)")
+    statement = (
+        f"INSERT INTO {TABLE} AS t (resolution, {', '.join(columns)}) VALUES %s "  # noqa: S608
+        f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {', '.join(changes)}"
+    )
+    rows = [
+        (resolution, *(str(value) if isinstance(value, uuid.UUID) else value for value in astuple(sample)))
+        for sample in merged.values()
+    ]
+    template = "(" + ", ".join(["%s", *(_TYPES.get(name, "%s") for name in columns)]) + ")"
+    with connection.wrap_database_errors, connection.cursor() as cursor:
+        execute_values(cursor.cursor, statement, rows, template, page_size=500)
+
+
+_TYPES = {
+    **dict.fromkeys(("project_id", "deployment_id", "version_id", "instance_id"), "%s::uuid"),
+    "buckets": "%s::double precision[]",
+}
+
+
+def _together(one: Sample, other: Sample) -> Sample:
+    for name in SUMS:
+        setattr(one, name, getattr(one, name) + getattr(other, name))
+    for name in PEAKS:
+        setattr(one, name, max(getattr(one, name), getattr(other, name)))
+    one.buckets = [a + b for a, b in zip(one.buckets, other.buckets, strict=True)]
+    return one
+
+
+@transaction.atomic
+def roll_up(now: dt.datetime) -> None:
+    """Sum up what is finer; safe to repeat, since sums are made anew and not added to."""
+    for resolution, finer in FINER.items():
+        begin = now - REMADE[resolution]
+        begin = dt.datetime.fromtimestamp(begin.timestamp() // resolution * resolution, dt.UTC)
+        cell = f"to_timestamp(floor(extract(epoch FROM at) / {resolution}) * {resolution})"
+        sums = [f"sum({name})" for name in SUMS] + [f"max({name})" for name in PEAKS]
+        names = [*SUMS, *PEAKS, "buckets"]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {TABLE} ({', '.join((*KEY, *OWNERS, *names))}) "  # noqa: S608
+                f"SELECT {resolution}, version_id, instance_id, {cell}, (array_agg(project_id))[1], "
+                f"(array_agg(deployment_id))[1], {', '.join(sums)}, pilothouse_sum_arrays(buckets) "
+                f"FROM {TABLE} WHERE resolution = %s AND at >= %s GROUP BY version_id, instance_id, {cell} "
+                f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET "
+                + ", ".join(f"{name} = excluded.{name}" for name in names),
+                [finer, begin],
+            )
+
+
+def forget(now: dt.datetime) -> int:
+    """Delete what is older than its resolution is kept; how many rows."""
+    gone = 0
+    for resolution, kept in KEPT.items():
+        gone += MetricSample.objects.filter(resolution=resolution, at__lt=now - kept)._raw_delete("default")
+    return gone + CustomPoint.objects.filter(at__lt=now - CUSTOM_KEPT)._raw_delete("default")

@@ -1,0 +1,206 @@
+"""One reading of everything that runs, as samples of ten seconds.
+
+Counters are turned into counts by what was read before, kept beside the samples and changed in the same transaction, so
+that a collector that dies counts nothing twice. What happened while nobody read is spread over the time since.
+"""
+
+import datetime as dt
+import logging
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Count, Max, Min, Q
+from django.utils import timezone
+
+from deployments import background
+from deployments import cluster as clusters
+from deployments.models import DeploymentVersion, Instance, Request
+from deployments.services.routing import Endpoint
+from kube.errors import ClusterUnreachable
+from monitoring.metrics import scraping
+from monitoring.metrics.exposition import Reading, no_buckets
+from monitoring.metrics.samples import Sample, add
+from monitoring.metrics.scraping import Usage
+from monitoring.models import WHOLE_VERSION, InstanceCounters, MetricSample
+
+logger = logging.getLogger(__name__)
+
+LOCK = 0x6D657472  # "metr"
+RAW = MetricSample.RAW
+# The longest that counts are spread over; raw samples are kept a little longer.
+MOST_CELLS = 360
+# A start that is older when it is first seen was not seen happening.
+FRESH_START = dt.timedelta(minutes=10)
+FORGET = dt.timedelta(days=2)
+
+
+@dataclass(slots=True)
+class _Grown:
+    """What happened at an instance since it was last read."""
+
+    requests: float = 0
+    errors: float = 0
+    duration: float = 0
+    buckets: list[float] = field(default_factory=no_buckets)
+    restarts: float = 0
+
+
+def collect() -> int:
+    """Read everything once; how many samples were stored. Another collector at work means nothing to do."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
+        if not cursor.fetchone()[0]:
+            return 0
+    try:
+        instances = list(
+            Instance.objects.filter(deleted_at=None).select_related(
+                "version__deployment__project", "version__instance_type"
+            )
+        )
+        endpoints = [endpoint_of(instance) for instance in instances if instance.ready and instance.address]
+        readings = background.run(scraping.scrape(endpoints), timeout=60)
+        usages: Mapping[tuple[str, str], Usage] = {}
+        try:
+            usages = scraping.usage(clusters.current()) if instances else {}
+        except ClusterUnreachable as error:
+            logger.info("%s", error)
+        return store(instances, readings, usages, timezone.now())
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+
+
+def endpoint_of(instance: Instance) -> Endpoint:
+    namespace = instance.version.deployment.project.namespace
+    return Endpoint(instance.id, namespace, instance.pod_name, instance.address, settings.PILOTHOUSE_SERVING_PORT)
+
+
+@transaction.atomic
+def store(
+    instances: Iterable[Instance],
+    readings: Mapping[uuid.UUID, Reading],
+    usages: Mapping[tuple[str, str], Usage],
+    now: dt.datetime,
+) -> int:
+    """Store what was read at ``now``; how many samples."""
+    at = _cell(now)
+    instances = list(instances)
+    counters = {row.instance_id: row for row in InstanceCounters.objects.filter(pk__in=[i.id for i in instances])}
+    samples: list[Sample] = []
+    for instance in instances:
+        row = counters.get(instance.id) or InstanceCounters(instance_id=instance.id, read_at=_began(instance, now))
+        grown, cells = _grown(row, instance, readings.get(instance.id), now)
+        pod = usages.get((instance.version.deployment.project.namespace, instance.pod_name), Usage(0, 0))
+        reading = readings.get(instance.id)
+        start = _cold_start(row, instance, now)
+        for cell in range(cells):
+            samples.append(
+                Sample(
+                    at=at - dt.timedelta(seconds=RAW * cell),
+                    project_id=instance.version.deployment.project_id,
+                    deployment_id=instance.version.deployment_id,
+                    version_id=instance.version_id,
+                    instance_id=instance.id,
+                    samples=0,
+                    requests=grown.requests / cells,
+                    errors=grown.errors / cells,
+                    duration=grown.duration / cells,
+                    buckets=[count / cells for count in grown.buckets],
+                    restarts=grown.restarts / cells,
+                )
+            )
+        here = samples[-cells]
+        here.samples = 1
+        here.cpu, here.memory, here.memory_peak = pod.cpu, pod.memory, pod.memory
+        here.in_flight = reading.in_flight if reading is not None else 0
+        if start is not None:
+            here.cold_starts, here.cold_start_seconds = 1, start
+        row.save()
+    samples += _of_versions(instances, at, now)
+    add(RAW, samples)
+    InstanceCounters.objects.filter(read_at__lt=now - FORGET).delete()
+    return len(samples)
+
+
+def _cell(now: dt.datetime) -> dt.datetime:
+    """The cell of a reading: the one after the last when it comes about ten seconds later, so that none stays empty."""
+    last = MetricSample.objects.filter(resolution=RAW).aggregate(last=Max("at"))["last"]
+    if last is not None and 0.5 * RAW < (now - last).total_seconds() < 2.5 * RAW:
+        following: dt.datetime = last + dt.timedelta(seconds=RAW)
+        if (now - following).total_seconds() < 1.5 * RAW:
+            return following
+    return dt.datetime.fromtimestamp(now.timestamp() // RAW * RAW, dt.UTC)
+
+
+def _began(instance: Instance, now: dt.datetime) -> dt.datetime:
+    return max(instance.started_at or now, now - dt.timedelta(seconds=RAW * MOST_CELLS))
+
+
+def _grown(row: InstanceCounters, instance: Instance, reading: Reading | None, now: dt.datetime) -> tuple[_Grown, int]:
+    """What happened since the counters were read, which move on, and over how many cells that was."""
+    grown = _Grown(restarts=max(instance.restarts - row.restarts, 0))
+    row.restarts = instance.restarts
+    if reading is None:
+        return grown, 1
+    # Counters that went back are those of a new process, from zero.
+    fresh = reading.requests < row.requests
+    old = Reading() if fresh else Reading(row.requests, row.errors, row.duration, row.buckets or no_buckets())
+    grown.requests = reading.requests - old.requests
+    grown.errors = max(reading.errors - old.errors, 0)
+    grown.duration = max(reading.duration - old.duration, 0)
+    grown.buckets = [max(new - before, 0) for new, before in zip(reading.buckets, old.buckets, strict=False)]
+    cells = round((now - row.read_at).total_seconds() / RAW)
+    row.read_at = now
+    row.requests, row.errors, row.duration = reading.requests, reading.errors, reading.duration
+    row.buckets = reading.buckets
+    return grown, min(max(cells, 1), MOST_CELLS)
+
+
+def _cold_start(row: InstanceCounters, instance: Instance, now: dt.datetime) -> float | None:
+    """Seconds from creation to ready, the first time that this is known."""
+    if row.counted_start or instance.ready_at is None:
+        return None
+    row.counted_start = True
+    if now - instance.ready_at > FRESH_START:
+        return None
+    return max((instance.ready_at - instance.time_created).total_seconds(), 0)
+
+
+def _of_versions(instances: list[Instance], at: dt.datetime, now: dt.datetime) -> list[Sample]:
+    """Of versions as a whole: those with instances, and those with requests that wait."""
+    waiting = {
+        row["version"]: row
+        for row in Request.objects.filter(batch=True, status=Request.Status.PENDING)
+        .values("version")
+        .annotate(count=Count("id"), oldest=Min("time_created"))
+        .order_by()
+    }
+    ready: dict[uuid.UUID, int] = {}
+    accelerators: dict[uuid.UUID, int] = {}
+    for instance in instances:
+        kind = instance.version.instance_type
+        ready[instance.version_id] = ready.get(instance.version_id, 0) + instance.ready
+        held = kind.accelerator if kind is not None and instance.scheduled_at is not None else 0
+        accelerators[instance.version_id] = accelerators.get(instance.version_id, 0) + held
+    versions = DeploymentVersion.objects.filter(Q(pk__in=ready) | Q(pk__in=waiting)).select_related("deployment")
+    samples = []
+    for version in versions:
+        queue = waiting.get(version.pk)
+        samples.append(
+            Sample(
+                at=at,
+                project_id=version.deployment.project_id,
+                deployment_id=version.deployment_id,
+                version_id=version.pk,
+                instance_id=WHOLE_VERSION,
+                samples=1,
+                instances=ready.get(version.pk, 0),
+                accelerators=accelerators.get(version.pk, 0),
+                queue=queue["count"] if queue else 0,
+                queue_age=max((now - queue["oldest"]).total_seconds(), 0) if queue else 0,
+            )
+        )
+    return samples

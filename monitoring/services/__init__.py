@@ -1,0 +1,1 @@
+"""Changes that people make to what monitoring does: checked, recorded, in one transaction."""
