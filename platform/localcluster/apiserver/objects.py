@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
 from localcluster import resources as r
-from localcluster.apiserver import admission, managed, status, timestamps
+from localcluster.apiserver import admission, deletion, managed, status, timestamps
+from localcluster.apiserver.deletion import DeleteOptions
 from localcluster.apiserver.managed import Manager
 from localcluster.apiserver.network import Addresses
 from localcluster.apiserver.registry import BY_RESOURCE, Kind
@@ -27,17 +26,6 @@ Change = Callable[[Object], Object]
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _RANDOM = random.SystemRandom()
 _PROTECTED = frozenset({"default", "kube-system", "kube-public"})
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteOptions:
-    """How an object is to be deleted."""
-
-    grace_seconds: int | None = None
-    propagation: str | None = None
-    uid: str | None = None
-    resource_version: str | None = None
-    dry_run: bool = False
 
 
 def encode(obj: Object) -> bytes:
@@ -320,17 +308,17 @@ class Objects:
         """Delete or start deleting; the object as it is now, and whether the answer shows it."""
         record = self.record(kind, namespace, name)
         obj = record.load()
-        self._check_preconditions(kind, obj, options)
+        deletion.check_preconditions(kind, obj, options)
         if kind.resource == r.NAMESPACES:
             return self._delete_namespace(kind, record, obj, options)
         before = orjson.dumps(obj)
         metadata = obj["metadata"]
-        self._propagate(kind, metadata, options.propagation)
-        grace = self._grace(kind, obj, options.grace_seconds)
+        deletion.propagate(kind, metadata, options.propagation)
+        grace = deletion.grace_of(kind, obj, options.grace_seconds)
         pending = grace > 0 or bool(metadata.get("finalizers"))
         if not pending:
             if kind.resource == r.PODS:
-                self._mark(metadata, 0)
+                deletion.mark(metadata, 0)
             if options.dry_run:
                 return obj, kind.deletes_with_object
             if orjson.dumps(obj) != before:
@@ -338,68 +326,10 @@ class Objects:
                 self._write("MODIFIED", kind, obj, record)
                 record = self.record(kind, namespace, name)
             return self._remove(kind, record, obj), kind.deletes_with_object
-        self._mark(metadata, grace)
+        deletion.mark(metadata, grace)
         if not options.dry_run and orjson.dumps(obj) != before:
             self._write("MODIFIED", kind, obj, record)
         return obj, True
-
-    def _check_preconditions(self, kind: Kind, obj: Object, options: DeleteOptions) -> None:
-        metadata, resource = obj["metadata"], kind.resource
-        problem = ""
-        if options.uid and options.uid != metadata["uid"]:
-            problem = (
-                f"the UID in the precondition ({options.uid}) does not match the UID in record "
-                f"({metadata['uid']}). The object might have been deleted and then recreated"
-            )
-        elif options.resource_version and options.resource_version != metadata["resourceVersion"]:
-            problem = (
-                f"the ResourceVersion in the precondition ({options.resource_version}) does not match the "
-                f"ResourceVersion in record ({metadata['resourceVersion']}). The object might have been modified"
-            )
-        if problem:
-            # This failure names the kind where others name the resource.
-            named = r.Resource(resource.group, resource.version, resource.kind, resource.kind)
-            raise status.conflict(named, metadata["name"], problem)
-
-    def _propagate(self, kind: Kind, metadata: Object, policy: str | None) -> None:
-        finalizers = list(metadata.get("finalizers") or ())
-        kept = [one for one in finalizers if one not in ("orphan", "foregroundDeletion")]
-        if policy is None and len(kept) != len(finalizers):
-            return  # an earlier request decided
-        if policy is None and kind.resource == r.JOBS:
-            policy = "Orphan"
-        if policy == "Orphan":
-            kept.append("orphan")
-        elif policy == "Foreground":
-            kept.append("foregroundDeletion")
-        if kept:
-            metadata["finalizers"] = kept
-        else:
-            metadata.pop("finalizers", None)
-
-    def _grace(self, kind: Kind, obj: Object, wanted: int | None) -> int:
-        if kind.resource != r.PODS:
-            return 0
-        spec = obj["spec"]
-        if not spec.get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-            return 0
-        if wanted is None:
-            wanted = obj["metadata"].get("deletionGracePeriodSeconds", spec.get("terminationGracePeriodSeconds", 30))
-        return 1 if wanted < 0 else wanted
-
-    def _mark(self, metadata: Object, grace: int) -> None:
-        already = metadata.get("deletionGracePeriodSeconds")
-        if metadata.get("deletionTimestamp") is not None and already is not None and grace >= already:
-            return
-        if metadata.get("deletionTimestamp") is not None and already is not None:
-            # A second, shorter request counts from the first one.
-            start = timestamps.parse(metadata["deletionTimestamp"]) - timedelta(seconds=already)
-        else:
-            start = datetime.now(UTC)
-            if metadata.get("generation"):
-                metadata["generation"] += 1
-        metadata["deletionTimestamp"] = (start + timedelta(seconds=grace)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        metadata["deletionGracePeriodSeconds"] = grace
 
     def _delete_namespace(self, kind: Kind, record: Record, obj: Object, options: DeleteOptions) -> tuple[Object, bool]:
         metadata = obj["metadata"]

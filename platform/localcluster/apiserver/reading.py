@@ -284,8 +284,15 @@ class Watching:
             version = self.store.revision
             position = ring.position_after(version)
             first = [record for record in table.records(namespace) if test is None or test(record)]
-            for start in range(0, len(first), 200):
-                yield b"".join(view.event("ADDED", record) for record in first[start : start + 200])
+            lines, size = [], 0
+            for record in first:
+                lines.append(view.event("ADDED", record))
+                size += len(lines[-1])
+                if size > _CHUNK:
+                    yield b"".join(lines)
+                    lines, size = [], 0
+            if lines:
+                yield b"".join(lines)
             if initial and bookmarks:
                 yield view.bookmark(version, initial=True)
         elif version == 0:
@@ -317,9 +324,9 @@ class Watching:
                     return
                 if batch:
                     position += len(batch)
-                    lines = _lines(batch, view, test, namespace, version)
-                    if lines:
-                        yield b"".join(lines)
+                    changes = _lines(batch, view, test, namespace, version)
+                    if changes:
+                        yield b"".join(changes)
                     version = batch[-1].revision
                     continue
                 now = loop.time()

@@ -21,7 +21,7 @@ from localcluster.apiserver.timestamps import check_time
 
 SCHEMA_VERSION = "v1.36.0"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-Path_ = tuple[Any, str] | None  # linked list of field names, innermost last
+Path_ = tuple[Any, str] | None  # field names, innermost first
 
 
 class DecodeError(ValueError):
@@ -307,7 +307,7 @@ _SPECIAL: dict[str, Type] = {
 
 
 def definitions_file() -> Path:
-    """The OpenAPI definitions inside the `kubernetes-validate` package (found without importing it)."""
+    """The OpenAPI definitions in the package `kubernetes-validate` (found without importing it)."""
     spec = importlib.util.find_spec("kubernetes_validate")
     if spec is None or spec.origin is None:
         raise RuntimeError("the package kubernetes-validate is missing: install requirements.txt")

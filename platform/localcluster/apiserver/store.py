@@ -25,6 +25,7 @@ Key = tuple[str, str]
 
 RING_EVENTS = 20_000
 RING_BYTES = 24 * 1024 * 1024
+BATCH_BYTES = 512 * 1024  # what one watcher is given at a time
 _HOT = 64  # events whose watch line is kept encoded, for all watchers
 _RESTART_GAP = 1000
 
@@ -104,7 +105,13 @@ class Ring:
         if position < self.first:
             raise LookupError("compacted")
         start = position - self.first
-        return self.events[start : min(start + limit, self.visible - self.first)]
+        stop = min(start + limit, self.visible - self.first)
+        size = 0
+        for index in range(start, stop):
+            size += len(self.events[index].record.body)
+            if size > BATCH_BYTES:
+                return self.events[start : index + 1]
+        return self.events[start:stop]
 
     async def changed(self) -> None:
         """Wait for the next event."""

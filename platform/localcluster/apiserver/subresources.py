@@ -12,8 +12,9 @@ import orjson
 from localcluster import resources as r
 from localcluster.apiserver import auth, codec, managed, schema, selectors, status, timestamps, writing
 from localcluster.apiserver.auth import Tokens
+from localcluster.apiserver.deletion import DeleteOptions
 from localcluster.apiserver.managed import Manager
-from localcluster.apiserver.objects import DeleteOptions, Objects, kind_of, whole
+from localcluster.apiserver.objects import Objects, kind_of, whole
 from localcluster.apiserver.registry import Kind
 from localcluster.apiserver.relay import Relay
 from localcluster.apiserver.reviews import Reviews

@@ -10,8 +10,9 @@ import orjson
 
 from localcluster import resources as r
 from localcluster.apiserver import codec, managed, patches, schema, status
+from localcluster.apiserver.deletion import DeleteOptions
 from localcluster.apiserver.managed import Manager
-from localcluster.apiserver.objects import DeleteOptions, Objects, whole
+from localcluster.apiserver.objects import Objects, whole
 from localcluster.apiserver.reading import test_of
 from localcluster.apiserver.registry import Kind
 from localcluster.apiserver.status import Cause, StatusError
