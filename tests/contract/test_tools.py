@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -146,4 +147,46 @@ def test_the_official_client_lists_watches_and_applies(cluster: Cluster, namespa
         names = [one.metadata.name for one in core.list_namespaced_config_map(namespace).items]
         assert "c" in names
     finally:
+        api_client.close()
+
+
+async def test_the_official_asynchronous_client_works(cluster: Cluster, namespace: str) -> None:
+    from kubernetes import aio
+    from kubernetes.aio import client as official
+    from kubernetes.aio import config
+
+    configuration = official.Configuration()
+    await config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
+    async with official.ApiClient(configuration) as api_client:
+        core = official.CoreV1Api(api_client)
+        made = await core.create_namespaced_config_map(namespace, {"metadata": {"name": "c"}, "data": {"a": "1"}})
+        await core.patch_namespaced_config_map("c", namespace, {"data": {"a": "2"}})
+        seen = []
+        async with aio.watch.Watch() as watch:
+            stream = watch.stream(
+                core.list_namespaced_config_map, namespace, resource_version=made.metadata.resource_version
+            )
+            async for event in stream:
+                seen.append((event["type"], event["object"].data["a"]))
+                break
+        assert seen == [("MODIFIED", "2")]
+
+
+def test_the_official_informer_follows(cluster: Cluster, namespace: str) -> None:
+    from kubernetes import client as official
+    from kubernetes import config
+    from kubernetes.informer import ADDED, SharedInformer
+
+    api_client = config.new_client_from_config(str(cluster.kubeconfig))
+    core = official.CoreV1Api(api_client)
+    informer = SharedInformer(core.list_namespaced_secret, namespace=namespace)
+    added = threading.Event()
+    informer.add_event_handler(ADDED, lambda obj: added.set() if obj.metadata.name == "late" else None)
+    informer.start()
+    try:
+        core.create_namespaced_secret(namespace, {"metadata": {"name": "late"}})
+        assert added.wait(30)
+    finally:
+        core.create_namespaced_secret(namespace, {"metadata": {"name": "wakes-the-watch-to-its-end"}})
+        informer.stop()
         api_client.close()
