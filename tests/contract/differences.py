@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from replay import Difference
+from tests.contract.replay import Difference
 
 _SMALL = "the embedded cluster serves the resources that the product needs, not all of them"
 _NO_ROLES = "rights are fixed: administrators may do everything, service accounts nothing; there are no roles"

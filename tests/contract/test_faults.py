@@ -160,6 +160,27 @@ async def test_hostile_bodies_are_refused(server: Server) -> None:
         assert len(await client.list(NAMESPACES)) == 4
 
 
+async def test_what_is_left_out_says_so_and_names_the_way_round(server: Server) -> None:
+    async with Client.from_kubeconfig(server.kubeconfig) as client:
+        for path in (
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            "/api/v1/persistentvolumes",
+            "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies",
+            "/api/v1/namespaces/default/pods/p/portforward",
+        ):
+            with pytest.raises(ApiError, match=r"left out of the embedded cluster on purpose; (use|reach) ") as refused:
+                await client.request("GET", path)
+            assert refused.value.code == 404
+        with pytest.raises(ApiError, match="send the object as application/json instead") as protobuf:
+            await client.request(
+                "POST",
+                CONFIGMAPS.path("default"),
+                body=b"k8s\x00\x12\x03\xfa\x07\x00",
+                content_type="application/vnd.kubernetes.protobuf",
+            )
+        assert protobuf.value.code == 415
+
+
 async def test_a_yaml_bomb_is_refused(server: Server) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]

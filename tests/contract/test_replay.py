@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import replay
-from differences import DIFFERENCES
-
 from localcluster.client import ApiError, Client
 from localcluster.resources import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS
+from tests.contract import replay
 from tests.contract.conftest import Cluster, sleep
+from tests.contract.differences import DIFFERENCES
 from tests.contract.waiting import until
 
 # Scenario, its namespaces, and the steps that do not hang on how far pods have come.

@@ -98,6 +98,9 @@ class Application:
         subresource = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
         verbs = discovery.verbs().get((target.group, target.version, subresource))
         if verbs is None:
+            absent = status.left_out(subresource)
+            if absent is not None:
+                raise absent
             if discovery.group(target.group) is None and target.group:
                 return text_answer(_NOT_FOUND, 404)
             raise status.no_such_resource()
@@ -109,6 +112,8 @@ class Application:
             if (target.group, target.resource) != ("events.k8s.io", "events"):
                 raise status.method_not_allowed()
             kind = _EVENTS
+        if kind.resource == r.ENDPOINTS:
+            request.warnings.append("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         if not kind.resource.namespaced and target.namespace is not None:
             raise status.no_such_resource()
         if target.name:
@@ -211,8 +216,6 @@ class Application:
     async def _collection(self, request: Request, target: Target, kind: Kind) -> Answer:
         table, namespace = self.store.tables[kind.resource], target.namespace
         if request.method in ("GET", "HEAD"):
-            if kind.resource == r.ENDPOINTS:
-                request.warnings.append("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
             view = self._view(request, target, kind)
             if request.flag("watch"):
                 return await self.watching.watch(table, kind, view, request, namespace)

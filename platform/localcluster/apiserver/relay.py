@@ -66,7 +66,7 @@ class Relay:
             url = f"{self._proxied(target)}/{target.rest}"
             await self.proxy.websocket(request, url, send, {})
         else:
-            raise status.method_not_allowed()
+            raise status.left_out(f"{target.resource}/{target.subresource}") or status.method_not_allowed()
 
     # -- pods -------------------------------------------------------------------------------------
 

@@ -82,6 +82,37 @@ def no_such_resource() -> StatusError:
     return StatusError(404, "NotFound", "the server could not find the requested resource", {})
 
 
+_LEFT_OUT = {
+    "customresourcedefinitions": "custom resource definitions are",
+    "persistentvolumes": "persistent volumes are",
+    "persistentvolumeclaims": "persistent volumes are",
+    "networkpolicies": "network policies are",
+    "ingresses": "ingresses are",
+    "validatingwebhookconfigurations": "admission webhooks are",
+    "mutatingwebhookconfigurations": "admission webhooks are",
+    "roles": "roles are",
+    "rolebindings": "roles are",
+    "clusterroles": "roles are",
+    "clusterrolebindings": "roles are",
+    "pods/portforward": "port-forward is",
+    "pods/attach": "attach is",
+}
+_INSTEAD = {
+    "pods/portforward": "reach a pod through /api/v1/namespaces/NAMESPACE/pods/NAME:PORT/proxy, or use `kubectl proxy`",
+    "pods/attach": "read `kubectl logs -f`, or use `kubectl exec`",
+}
+
+
+def left_out(resource: str) -> StatusError | None:
+    """The failure for what the embedded cluster leaves out on purpose, None for what nobody has."""
+    what = _LEFT_OUT.get(resource)
+    if what is None:
+        return None
+    instead = _INSTEAD.get(resource, "use any conformant Kubernetes for that")
+    message = f"{what} left out of the embedded cluster on purpose; {instead}"
+    return StatusError(404, "NotFound", message, {"kind": resource})
+
+
 def already_exists(resource: Resource, name: str) -> StatusError:
     message = f'{qualified(resource)} "{name}" already exists'
     return StatusError(409, "AlreadyExists", message, _details(resource, name))
