@@ -17,6 +17,18 @@ from deployments.models.environments import (
     InstanceTypeGroup,
     InstanceTypeGroupItem,
 )
+from deployments.models.gpu import (
+    GpuClaim,
+    GpuCohort,
+    GpuFlavor,
+    GpuNode,
+    GpuPolicy,
+    GpuPool,
+    GpuPriority,
+    GpuQuota,
+    GpuTenant,
+    GpuUse,
+)
 from deployments.models.registry import Framework, Model, ModelVersion
 from deployments.models.running import Instance, InstanceEvent, Request
 
@@ -29,6 +41,16 @@ __all__ = [
     "EnvironmentTag",
     "EnvironmentVariable",
     "Framework",
+    "GpuClaim",
+    "GpuCohort",
+    "GpuFlavor",
+    "GpuNode",
+    "GpuPolicy",
+    "GpuPool",
+    "GpuPriority",
+    "GpuQuota",
+    "GpuTenant",
+    "GpuUse",
     "Instance",
     "InstanceEvent",
     "InstanceType",

@@ -11,6 +11,7 @@ from django.db import models
 from accounts.models import Project, User, name_validator
 from deployments.models.environments import Environment, EnvironmentBuild, InstanceType, InstanceTypeGroup
 from deployments.models.fields import EncryptedTextField
+from deployments.models.gpu import GpuPriority
 from deployments.models.registry import ModelVersion
 
 version_validator = RegexValidator(
@@ -91,6 +92,8 @@ class DeploymentVersion(models.Model):
     instance_type_group = models.ForeignKey(
         InstanceTypeGroup, models.RESTRICT, null=True, blank=True, related_name="versions"
     )
+    # Of its claims on GPUs; without one the platform's default level.
+    gpu_priority = models.ForeignKey(GpuPriority, models.RESTRICT, null=True, blank=True, related_name="versions")
     minimum_instances = models.PositiveIntegerField(default=0)
     maximum_instances = models.PositiveIntegerField(default=5)
     maximum_idle_time = models.PositiveIntegerField(default=300, help_text="seconds")
@@ -212,6 +215,12 @@ class Rollout(models.Model):
         FAILED = "failed", "Failed"
         SUPERSEDED = "superseded", "Superseded by a newer rollout"
 
+    class Strategy(models.TextChoices):
+        """How instances with GPUs pass over; chosen by the GPU pass before the rollout starts."""
+
+        SURGE = "surge", "One instance more for the time of the rollout"
+        IN_PLACE = "in_place", "Handed over in place, one instance at a time"
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     version = models.ForeignKey(DeploymentVersion, models.CASCADE, related_name="rollouts")
     generation = models.PositiveIntegerField()
@@ -219,6 +228,9 @@ class Rollout(models.Model):
     from_revision = models.ForeignKey(Revision, models.SET_NULL, null=True, blank=True, related_name="+")
     to_revision = models.ForeignKey(Revision, models.CASCADE, related_name="rollouts")
     state = models.CharField(max_length=12, choices=State.choices, default=State.IN_PROGRESS)
+    strategy = models.CharField(max_length=10, choices=Strategy.choices, blank=True)
+    # Seconds without the instance that is handed over, as announced before it starts.
+    expected_gap = models.PositiveIntegerField(null=True, blank=True)
     # Observation: when each step was first seen reached.
     queued_at = models.DateTimeField(auto_now_add=True)
     environment_at = models.DateTimeField(null=True, blank=True)

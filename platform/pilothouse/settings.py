@@ -218,6 +218,19 @@ PILOTHOUSE_ROLLOUT_DEADLINE_SECONDS = env.number("PILOTHOUSE_ROLLOUT_DEADLINE_SE
 PILOTHOUSE_BUILD_DEADLINE_SECONDS = env.number("PILOTHOUSE_BUILD_DEADLINE_SECONDS", 1800, at_least=30)
 PILOTHOUSE_REQUEST_RETENTION_SECONDS = env.number("PILOTHOUSE_REQUEST_RETENTION_SECONDS", 7 * 86400)
 
+# Extended resources that are accelerators, with the node labels that tell the product and the MiB of a device. A
+# star stands for any ending. Others are added here, as JSON of the same form.
+PILOTHOUSE_GPU_RESOURCES = {
+    "nvidia.com/gpu": {"product": "nvidia.com/gpu.product", "memory": "nvidia.com/gpu.memory"},
+    "nvidia.com/gpu.shared": {"product": "nvidia.com/gpu.product", "memory": "nvidia.com/gpu.memory"},
+    "nvidia.com/mig-*": {"product": "nvidia.com/gpu.product", "memory": ""},
+    "amd.com/gpu": {"product": "amd.com/gpu.product-name", "memory": "amd.com/gpu.vram"},
+    "gpu.intel.com/i915": {"product": "gpu.intel.com/product", "memory": "gpu.intel.com/memory.max"},
+    **json.loads(env.text("PILOTHOUSE_GPU_RESOURCES", "{}")),
+}
+# Tells nodes of several clusters with the same names apart.
+PILOTHOUSE_CLUSTER_NAME = env.text("PILOTHOUSE_CLUSTER_NAME", "default")
+
 # Log lines are kept in PostgreSQL unless a Loki is named.
 PILOTHOUSE_LOKI_URL = env.text("PILOTHOUSE_LOKI_URL", "")
 PILOTHOUSE_LOKI_TENANT = env.text("PILOTHOUSE_LOKI_TENANT", "")
