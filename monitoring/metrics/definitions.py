@@ -29,7 +29,7 @@ _ALL = (
     ("batch_queue_time", "Time that the oldest queued batch request waits", "gauge", "seconds", "queue_age"),
     ("memory_utilization", "Peak memory used by an instance", "gauge", "bytes", "memory_peak"),
     ("cpu_utilization", "Average number of cores used by all instances", "gauge", "cores", "cpu"),
-    ("instance_start_time", "Average time from creation to ready of an instance", "gauge", "seconds", "cold_start_seconds"),
+    ("instance_start_time", "Average time until an instance is ready", "gauge", "seconds", "cold_start_seconds"),
 )  # fmt: skip
 DEFAULTS = {
     f"deployments.{name}": Metric(number, f"deployments.{name}", description, kind, unit, value)

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts import services
 from accounts.models import Project, Role, User
 from deployments.models import EnvironmentBuild, EnvironmentVariable, Instance, InstanceTypeGroup
+from monitoring.models import AlertRule, CustomMetric, CustomSeries, Delivery, Webhook
 from tests.app import factories
 
 
@@ -47,6 +49,13 @@ def world(db: None) -> World:
             ("version_variable", {"version": version}),
         )
     }
+    metric = CustomMetric.objects.create(project=project, name="custom.weight", metric_type="gauge")
+    hook = Webhook.objects.create(project=project, name="pager", event="alert", url="https://example.com/", secret="x")
+    rule = AlertRule.objects.create(project=project, name="slow", kind="latency")
+    rule.webhooks.add(hook)
+    test = Delivery.objects.create(
+        project=project, occasion="test:1", trial="{}", payload={}, next_attempt_at=timezone.now()
+    )
     return World(
         project,
         people,
@@ -67,6 +76,11 @@ def world(db: None) -> World:
             "user_id": str(factories.member(project, Role.VIEWER).pk),
             "service_user_id": str(robot.pk),
             "request_id": str(factories.request(version, batch=True).pk),
+            "metric_name": metric.name,
+            "series_id": str(CustomSeries.objects.create(metric=metric).pk),
+            "webhook_name": hook.name,
+            "test_id": str(test.pk),
+            "rule_name": rule.name,
             **variables,
         },
         instance,

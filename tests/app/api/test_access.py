@@ -44,6 +44,35 @@ ENDPOINTS: dict[tuple[str, str], tuple[tuple[bool, bool, bool], Any, int]] = {
     ("PUT", PROJECT + "/service-users/{service_user_id}/token"): (ADMIN, {}, 200),
     ("GET", PROJECT + "/audit"): (ADMIN, None, 200),
     ("GET", PROJECT + '/logs?query={{deployment_name="other"}}'): (VIEW, None, 200),
+    ("GET", PROJECT + "/log-retention"): (VIEW, None, 200),
+    ("PATCH", PROJECT + "/log-retention"): (ADMIN, {"days": 3}, 200),
+    ("GET", DEPLOYMENT + "/metrics"): (VIEW, None, 200),
+    ("GET", VERSION + "/metrics"): (VIEW, None, 200),
+    ("GET", PROJECT + "/metrics"): (VIEW, None, 200),
+    ("POST", PROJECT + "/metrics"): (EDIT, {"name": "custom.fresh", "metric_type": "gauge"}, 201),
+    ("GET", PROJECT + "/metrics/{metric_name}"): (VIEW, None, 200),
+    ("PATCH", PROJECT + "/metrics/{metric_name}"): (EDIT, {"unit": "kg"}, 200),
+    ("DELETE", PROJECT + "/metrics/{metric_name}"): (EDIT, None, 204),
+    ("GET", PROJECT + "/time-series/data?metric=deployments.requests"): (VIEW, None, 200),
+    ("POST", PROJECT + "/time-series/data"): (EDIT, "points", 201),
+    ("POST", PROJECT + "/time-series/aggregate"): (EDIT, "points", 201),
+    ("GET", PROJECT + "/time-series/search"): (VIEW, None, 200),
+    ("DELETE", PROJECT + "/time-series/{series_id}"): (EDIT, None, 204),
+    ("GET", PROJECT + "/webhooks"): (VIEW, None, 200),
+    ("POST", PROJECT + "/webhooks"): (EDIT, {"name": "fresh", "url": "https://192.88.0.1/", "event": "alert"}, 201),
+    ("GET", PROJECT + "/webhooks/{webhook_name}"): (VIEW, None, 200),
+    ("PATCH", PROJECT + "/webhooks/{webhook_name}"): (EDIT, {"enabled": False}, 200),
+    ("DELETE", PROJECT + "/webhooks/{webhook_name}"): (EDIT, None, 204),
+    ("GET", PROJECT + "/webhooks/{webhook_name}/deliveries"): (VIEW, None, 200),
+    ("POST", PROJECT + "/webhooks-tests"): (EDIT, {"url": "https://192.88.0.1/", "event": "alert"}, 201),
+    ("GET", PROJECT + "/webhooks-tests/{test_id}"): (VIEW, None, 200),
+    ("GET", PROJECT + "/alerts"): (VIEW, None, 200),
+    ("GET", PROJECT + "/alert-rules"): (VIEW, None, 200),
+    ("POST", PROJECT + "/alert-rules"): (EDIT, {"name": "fresh", "kind": "latency"}, 201),
+    ("GET", PROJECT + "/alert-rules/{rule_name}"): (VIEW, None, 200),
+    ("PATCH", PROJECT + "/alert-rules/{rule_name}"): (EDIT, {"threshold": 0.5}, 200),
+    ("DELETE", PROJECT + "/alert-rules/{rule_name}"): (EDIT, None, 204),
+    ("POST", PROJECT + "/alert-rules/{rule_name}/test"): (EDIT, {}, 202),
     ("GET", PROJECT + "/environments"): (VIEW, None, 200),
     ("GET", PROJECT + "/environments/{environment_name}"): (VIEW, None, 200),
     ("GET", PROJECT + "/environments/{environment_name}/tags"): (VIEW, None, 200),
@@ -179,6 +208,8 @@ def check(
     factories.user("fresh@example.com")
     if body == "group":
         body = {"name": "large-first", "instance_types": [{"id": str(factories.instance_type().pk)}]}
+    if body == "points":
+        body = {"metric": world.names["metric_name"], "data": [{"date": "2026-01-01T00:00:00Z", "value": 1}]}
     if body == "requests":
         body = [world.names["request_id"]]
     kind = "multipart" if callable(body) else "json"

@@ -2,16 +2,18 @@
 
 import datetime as dt
 
-from django.urls import path
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.access import Permission
 from accounts.errors import Invalid
-from deployments.api.base import ApiView, integer, rows
+from deployments.api.base import ApiView, integer, parse, rows
 from deployments.api.serializers.running import LogOutput
+from monitoring.api.serializers import LogRetentionFields
 from monitoring.logs import DEFAULT_LIMIT, LARGEST_LIMIT, query_logs
+from monitoring.services.retention import log_retention, set_log_retention
 
 
 class LogsView(ApiView):
@@ -32,8 +34,8 @@ class LogsView(ApiView):
         found = query_logs(
             self.project(),
             request.query_params.get("query", ""),
-            _moment(request, "start"),
-            _moment(request, "end"),
+            moment(request, "start"),
+            moment(request, "end"),
             integer(request, "limit", DEFAULT_LIMIT, least=1, most=LARGEST_LIMIT),
         )
         return Response(
@@ -52,7 +54,25 @@ class LogsView(ApiView):
         )
 
 
-def _moment(request: Request, name: str) -> dt.datetime | int | None:
+class LogRetentionView(ApiView):
+    @extend_schema(operation_id="log_retention_get", tags=["logs"], responses=LogRetentionFields)
+    def get(self, request: Request, project_name: str) -> Response:
+        return Response({"days": log_retention(self.actor, self.project())})
+
+    @extend_schema(
+        operation_id="log_retention_update",
+        tags=["logs"],
+        request=LogRetentionFields,
+        responses=LogRetentionFields,
+        description="How many days the project's log lines are kept.",
+    )
+    def patch(self, request: Request, project_name: str) -> Response:
+        project = self.project(Permission.PROJECT_ADMIN)
+        body = parse(LogRetentionFields, request)
+        return Response({"days": set_log_retention(self.actor, project, body["days"])})
+
+
+def moment(request: Request, name: str) -> dt.datetime | int | None:
     text = request.query_params.get(name)
     if not text:
         return None
@@ -71,6 +91,3 @@ def _text(nanoseconds: int) -> str:
     """ISO 8601 in UTC with nanoseconds."""
     seconds, rest = divmod(nanoseconds, 10**9)
     return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-
-
-urlpatterns = [path("projects/<str:project_name>/logs", LogsView.as_view())]
