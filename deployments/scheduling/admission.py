@@ -16,8 +16,9 @@ from .explain import Explainer, refusal
 from .fairness import weighted_share
 from .preemption import find_victims
 
-MAX_PREEMPTION_SEARCHES = 64
-"""Searches for victims per pass; further claims get theirs in the next pass."""
+PREEMPTION_BUDGET = 40_000
+"""Running claims looked at per pass in searches for victims (32 searches at least): keeps a pass below a second.
+Claims beyond it get their search in a later pass, when those before them have moved on."""
 
 _Key = tuple[tuple[float, ...], int, float, str]
 
@@ -30,7 +31,7 @@ def run_pass(snapshot: Snapshot) -> PassResult:
     queue = _honour_reservations(books, result, leaving)
     blocked: list[tuple[Claim, Block]] = []
     refused: dict[tuple[object, ...], tuple[str, str] | None] = {}
-    searches = _Searches()
+    searches = _Searches(len(snapshot.running))
     held: set[str] = set()
     for claim in _in_turn(books, queue):
         kind = (claim.project, claim.shape, claim.count, claim.flavors)
@@ -132,8 +133,8 @@ def _admit(books: Books, claim: Claim) -> Grant | Block:
 class _Searches:
     """Which searches for victims failed already, so that equal claims do not repeat them."""
 
-    def __init__(self) -> None:
-        self.left = MAX_PREEMPTION_SEARCHES
+    def __init__(self, running: int) -> None:
+        self.left = max(32, PREEMPTION_BUDGET // (running + 1))
         self.failed: set[tuple[object, ...]] = set()
 
 
@@ -146,9 +147,9 @@ def _make_room(books: Books, claim: Claim, searches: _Searches, result: PassResu
         return None
     gone = {eviction.running.claim.id for eviction in result.evictions}
     for flavor in flavors_now(claim, books.snapshot.now):
+        searches.left -= 1
         found = find_victims(books, claim, flavor, gone)
         if found is not None:
-            searches.left -= 1
             evictions, grant = found
             result.evictions.extend(evictions)
             return grant

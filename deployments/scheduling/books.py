@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -33,6 +34,7 @@ class Books:
         self.tree = QuotaTree(self.policy.owners)
         self.held: dict[tuple[str, str], int] = {}
         self.placer = self._placer() if snapshot.nodes is not None else None
+        self._kinds: list[tuple[NodeSpec, int]] | None = None
         self._cant_quota: dict[tuple[str, str], int] = {}
         self._cant_place: dict[tuple[Shape, str], int] = {}
         for running in snapshot.running:
@@ -62,10 +64,17 @@ class Books:
         models = known.models & claim.shape.models if claim.shape.models else known.models
         return replace(claim.shape, models=models)
 
-    def hosts(self, claim: Claim, flavor: str) -> list[NodeSpec]:
-        """Nodes on which one instance would fit if they were empty."""
-        shape = self.shape(claim, flavor)
-        return [node for node in self.snapshot.nodes or () if fits_empty(shape, node)]
+    def node_kinds(self, shape: Shape) -> list[tuple[NodeSpec, int]]:
+        """Kinds of nodes with an admissible product, one node for each, and how many there are."""
+        if self._kinds is None:
+            examples: dict[tuple[object, ...], NodeSpec] = {}
+            counts: Counter[tuple[object, ...]] = Counter()
+            for node in self.snapshot.nodes or ():
+                kind = (node.cpu_milli, node.memory_mib, node.gpus, node.model, node.unhealthy)
+                examples.setdefault(kind, node)
+                counts[kind] += 1
+            self._kinds = [(examples[kind], count) for kind, count in counts.items()]
+        return [(node, n) for node, n in self._kinds if not shape.models or node.model in shape.models]
 
     def available(self, claim: Claim, flavor: str) -> int:
         """Quota the claim may draw on; what held claims wait for is not lent to borrowers."""

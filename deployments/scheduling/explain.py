@@ -38,18 +38,17 @@ def _flavor_problem(books: Books, claim: Claim, flavor: str) -> tuple[str, str] 
             f"Asks for {gpus_text(claim.demand)} of {flavor}; project {claim.project} can use at most "
             f"{gpus_text(most)}, even with all it may borrow. Ask for less, or for more quota."
         )
-    nodes = books.snapshot.nodes
-    if nodes is None:
+    if books.snapshot.nodes is None:
         return None
     shape = books.shape(claim, flavor)
-    offered = [node for node in nodes if not shape.models or node.model in shape.models]
+    offered = books.node_kinds(shape)
     if not offered:
         return "no-node", f"No node offers {flavor}. Choose another flavor, or ask for such nodes."
-    room = sum(most_on(shape, node) for node in offered)
+    room = sum(most_on(shape, node) * count for node, count in offered)
     if room == 0:
         return "too-large", (
             f"No node can hold an instance with {shape.describe()}. The largest possible on {flavor} is "
-            f"{_largest(offered, shape)}."
+            f"{_largest([node for node, _ in offered], shape)}."
         )
     if room < claim.count:
         return "too-many", (
@@ -166,21 +165,23 @@ class Explainer:
         flavor, placer = block.flavor, self.books.placer
         assert placer is not None
         shape = self.books.shape(claim, flavor)
-        hosts = [i for i, node in enumerate(placer.fleet.nodes) if fits_empty(shape, node)]
+        kinds = self.books.node_kinds(shape)
+        hosts = sum(count for node, count in kinds if fits_empty(shape, node))
         fits = int(placer.feasible(shape).sum())
-        left = [placer.fleet.devices(node) for node in hosts]
-        total = sum(sum(levels) for levels in left)
+        states = [s for s in placer.fleet.states() if not shape.models or s.model in shape.models]
+        left = [state.gpus for state in states]
+        total = sum(sum(state.gpus) * placer.fleet.count(state) for state in states)
         asks = (
             f"the claim asks for {claim.count} x {shape.describe()}"
             if claim.count > 1
             else (f"the claim asks for {shape.describe()}")
         )
-        head = f"{fits} of {len(hosts)} nodes fit now: {asks}"
+        head = f"{fits} of {hosts} nodes fit now: {asks}"
         if total < claim.demand:
             return "capacity", f"{head}, {gpus_text(total)} of {flavor} is free in all."
-        if not any(device_options(tuple(sorted(levels)), (shape.gpus, shape.gpu_milli)) for levels in left):
+        if not any(device_options(levels, (shape.gpus, shape.gpu_milli)) for levels in left):
             whole = shape.gpu_milli == MILLI
-            slices = [sum(x == MILLI for x in levels) * MILLI if whole else max(levels) for levels in left]
+            slices = [sum(x == MILLI for x in levels) * MILLI if whole else max(levels, default=0) for levels in left]
             return "fragmented", (
                 f"{head}, {gpus_text(total)} is free but spread out; the largest free slice on one node is "
                 f"{gpus_text(max(slices, default=0))}."

@@ -1,0 +1,87 @@
+"""The packing benchmark reads other traces of the same form and ends with one JSON object."""
+
+import json
+
+import pytest
+
+from benchmarks import gpu_packing
+from benchmarks.gpu_trace import arrivals, read_nodes, read_tasks, replay
+from deployments.scheduling.baselines import BestFit
+from deployments.scheduling.shapes import Shape
+
+NODES = """sn,cpu_milli,memory_mib,gpu,model
+n1,64000,262144,4,A
+n2,64000,262144,2,B
+n3,32000,131072,0,
+"""
+TASKS = """name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec
+t1,4000,8192,1,1000,
+t2,2000,4096,1,500,A|B
+t3,8000,8192,0,1000,
+t4,8000,8192,2,1000,B
+t5,2000,4096,1,500,
+"""
+
+
+@pytest.fixture
+def trace(tmp_path):
+    (tmp_path / "nodes.csv").write_text(NODES)
+    (tmp_path / "tasks.csv").write_text(TASKS)
+    return tmp_path
+
+
+def test_columns_are_read_with_cpu_only_tasks_taking_no_gpu(trace):
+    tasks = read_tasks(trace / "tasks.csv")
+    assert tasks[1] == Shape(2000, 4096, 1, 500, frozenset({"A", "B"}))
+    assert tasks[2] == Shape(8000, 8192)
+    assert [node.gpus for node in read_nodes(trace / "nodes.csv")] == [4, 2, 0]
+
+
+def test_the_last_columns_may_be_missing(trace):
+    short = "\n".join(line.rsplit(",", 1)[0] for line in TASKS.splitlines())
+    (trace / "tasks.csv").write_text(short)
+    assert all(not task.models for task in read_tasks(trace / "tasks.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("name,cpu_milli\nx,1\n", "memory_mib"), (TASKS.splitlines()[0], "no rows")]
+)
+def test_unusable_files_are_refused_with_the_reason(trace, text, says):
+    (trace / "tasks.csv").write_text(text)
+    with pytest.raises(SystemExit, match=says):
+        read_tasks(trace / "tasks.csv")
+    with pytest.raises(SystemExit, match="No such file"):
+        read_nodes(trace / "absent.csv")
+
+
+def test_arrivals_are_all_tasks_shuffled_and_then_draws(trace):
+    tasks = read_tasks(trace / "tasks.csv")
+    sequence = arrivals(tasks, 6000, 1.3, seed=1)
+    assert sorted(map(repr, sequence[: len(tasks)])) == sorted(map(repr, tasks))
+    assert sum(t.demand_milli for t in sequence) >= 7800 > sum(t.demand_milli for t in sequence[:-1])
+    assert sequence == arrivals(tasks, 6000, 1.3, seed=1)
+    assert sequence != arrivals(tasks, 6000, 1.3, seed=2)
+
+
+def test_allocation_never_exceeds_demand_or_capacity(trace):
+    curve = replay(read_nodes(trace / "nodes.csv"), read_tasks(trace / "tasks.csv"), BestFit, seed=3)
+    assert (curve.allocated <= curve.demand + 1e-9).all()
+    assert curve.allocated.max() <= 100
+    assert curve.at(100) <= curve.at(130)
+
+
+def test_every_policy_runs_and_the_last_line_is_json(trace, capsys):
+    arguments = ["--nodes", str(trace / "nodes.csv"), "--tasks", str(trace / "tasks.csv"), "--seeds", "1-2"]
+    assert gpu_packing.main([*arguments, "--plot", str(trace / "plot.svg")]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(result) == ["pilothouse", "fgd", "bestfit", "dotprod", "packing", "random"]
+    assert all(set(row) == {"95", "100", "130", "std", "decisions_per_s"} for row in result.values())
+    assert all(0 < row["95"] <= row["100"] <= row["130"] <= 100 for row in result.values())
+    assert (trace / "plot.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--policies", "magic"), ("--seeds", "5-1"), ("--copies", "0")])
+def test_unknown_options_are_named(trace, capsys, option, value):
+    with pytest.raises(SystemExit):
+        gpu_packing.main(["--nodes", str(trace / "nodes.csv"), "--tasks", str(trace / "tasks.csv"), option, value])
+    assert option in capsys.readouterr().err
