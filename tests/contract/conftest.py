@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from localcluster.client import ApiError, Client
-from localcluster.resources import NAMESPACES, SERVICEACCOUNTS
+from localcluster.resources import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS
 from tests.contract.alone import ROOT, Server
 
 START_SECONDS = 60
@@ -114,6 +114,19 @@ async def namespace(client: Client) -> AsyncIterator[str]:
     yield name
     with contextlib.suppress(ApiError):
         await client.delete(NAMESPACES, name)
+
+
+async def make_namespace(client: Client, name: str) -> None:
+    """Make a namespace of a fixed name, once one of an earlier test is gone, and wait for what controllers add."""
+    deadline = time.monotonic() + 60
+    while await client.get_or_none(NAMESPACES, name) is not None:
+        assert time.monotonic() < deadline, f"namespace {name} of an earlier test does not go away"
+        await sleep(0.05)
+    await client.create(NAMESPACES, {"metadata": {"name": name}})
+    for resource, wanted in ((SERVICEACCOUNTS, "default"), (CONFIGMAPS, "kube-root-ca.crt")):
+        while await client.get_or_none(resource, wanted, name) is None:
+            assert time.monotonic() < deadline, f"namespace {name} got no {resource.kind} {wanted!r}"
+            await sleep(0.02)
 
 
 async def sleep(seconds: float) -> None:

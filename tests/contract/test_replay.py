@@ -12,7 +12,7 @@ import pytest
 from localcluster.client import ApiError, Client
 from localcluster.resources import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS
 from tests.contract import replay
-from tests.contract.conftest import Cluster, sleep
+from tests.contract.conftest import Cluster, make_namespace
 from tests.contract.differences import DIFFERENCES
 from tests.contract.waiting import until
 
@@ -45,11 +45,7 @@ async def session(client: Client) -> AsyncIterator[aiohttp.ClientSession]:
 async def _prepare(client: Client, namespaces: list[str]) -> str:
     token = ""
     for name in namespaces:
-        await client.create(NAMESPACES, {"metadata": {"name": name}})
-        while await client.get_or_none(SERVICEACCOUNTS, "default", name) is None:
-            await sleep(0.02)
-        while await client.get_or_none(CONFIGMAPS, "kube-root-ca.crt", name) is None:
-            await sleep(0.02)
+        await make_namespace(client, name)
     if namespaces:
         answer = await client.create_subresource(SERVICEACCOUNTS, "default", namespaces[0], "token", {"spec": {}})
         token = answer["status"]["token"]

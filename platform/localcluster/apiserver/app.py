@@ -94,6 +94,8 @@ class Application:
         target = parse_path(request.path)
         if target is None or not target.resource:
             return self._other(request)
+        if target.watching:
+            request.query["watch"] = "true"
         self._authorize(request, target)
         subresource = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
         verbs = discovery.verbs().get((target.group, target.version, subresource))

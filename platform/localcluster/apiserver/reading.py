@@ -17,6 +17,7 @@ from localcluster.apiserver.status import Cause, StatusError
 from localcluster.apiserver.store import Event, Record, Store, Table
 from localcluster.apiserver.views import View
 from localcluster.apiserver.web import Answer, Request, Response, Stream
+from localcluster.resources import EVENTS, Resource
 
 Object = dict[str, Any]
 Test = Callable[[Record], bool]
@@ -253,7 +254,8 @@ class Watching:
         initial = request.flag("sendInitialEvents")
         text = request.query.get("resourceVersion", "")
         if text and not text.isdigit():
-            raise status.internal(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+            detail = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+            raise status.internal(f'resourceVersion: Invalid value: "{text}": {detail}')
         seconds = _integer(request, "timeoutSeconds") or random.randint(_MIN_WATCH_SECONDS, 2 * _MIN_WATCH_SECONDS)  # noqa: S311
         version = int(text) if text else 0
         await self.store.durable()
@@ -299,7 +301,7 @@ class Watching:
             version = self.store.revision
             position = ring.position_after(version)
         elif version < ring.floor:
-            yield _too_old(version, ring.floor)
+            yield _too_old(table.resource, version, ring.floor)
             return
         else:
             position = ring.position_after(version)
@@ -320,14 +322,14 @@ class Watching:
                 try:
                     batch = ring.since(position)
                 except LookupError:
-                    yield _too_old(version, ring.floor)
+                    yield _too_old(table.resource, version, ring.floor)
                     return
                 if batch:
                     position += len(batch)
                     changes = _lines(batch, view, test, namespace, version)
                     if changes:
                         yield b"".join(changes)
-                    version = batch[-1].revision
+                    version = max(version, batch[-1].revision)
                     continue
                 now = loop.time()
                 if gone.done() or now >= deadline:
@@ -355,8 +357,11 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _too_old(version: int, floor: int) -> bytes:
-    error = StatusError(410, "Expired", f"too old resource version: {version} ({floor})")
+def _too_old(resource: Resource, version: int, floor: int) -> bytes:
+    message = f"too old resource version: {version} ({floor})"
+    if resource == EVENTS:  # Kubernetes serves them past its watch cache, which words this otherwise
+        message = "The resourceVersion for the provided watch is too old."
+    error = StatusError(410, "Expired", message)
     return orjson.dumps({"type": "ERROR", "object": error.body()}) + b"\n"
 
 
