@@ -4,11 +4,15 @@ import logging
 import uuid
 from typing import Any
 
+import redis
 from channels.layers import get_channel_layer
 
-from deployments import background
+from deployments import background, valkey
 
 logger = logging.getLogger(__name__)
+
+# What processes listen to that send requests to instances; the message is a version's id.
+INSTANCES = "pilothouse:instances"
 
 
 def group(kind: str, key: uuid.UUID | str) -> str:
@@ -26,6 +30,10 @@ def changed(version_id: uuid.UUID, deployment_id: uuid.UUID, project_id: uuid.UU
     }
     groups = [group("version", version_id), group("deployment", deployment_id), group("project", project_id)]
     background.submit(_send(groups, message))
+    try:
+        valkey.client().publish(INSTANCES, str(version_id))
+    except redis.RedisError as error:
+        logger.info("A hint about instances was lost: %s", error)
 
 
 async def _send(groups: list[str], message: dict[str, Any]) -> None:

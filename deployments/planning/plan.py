@@ -106,22 +106,29 @@ def _workload(wanted: Wanted, observed: Observed, force: bool) -> list[Action]:
         if have is not None and have.replicas != wanted.replicas:
             return [Scale(wanted.name, wanted.replicas)]
         return []
-    actions = _stale(wanted.secrets, dict(observed.secrets), force)
+    changed = force or have is None or have.applied != stamp_of(wanted.workload)
+    actions = _stale(wanted.secrets, observed.secrets, changed, force)
     if wanted.service is not None:
-        actions += _stale((wanted.service,), dict(observed.services), force)
-    if force or have is None or have.applied != stamp_of(wanted.workload):
+        actions += _stale((wanted.service,), observed.services, changed, force)
+    if changed:
         actions.append(Apply(wanted.workload))
-    elif have.replicas != wanted.replicas:
+    elif have is not None and have.replicas != wanted.replicas:
         actions.append(Scale(wanted.name, wanted.replicas))
     return actions
 
 
-def _stale(manifests: Sequence[Object], have: dict[str, str], force: bool) -> list[Action]:
-    return [
-        Apply(manifest)
-        for manifest in manifests
-        if force or have.get(manifest["metadata"]["name"]) != stamp_of(manifest)
-    ]
+def _stale(
+    manifests: Sequence[Object], seen: tuple[tuple[str, str], ...] | None, changed: bool, force: bool
+) -> list[Action]:
+    if seen is None:
+        # Not looked at: new pods must find them, old ones have.
+        return [Apply(manifest) for manifest in manifests] if changed else []
+    have = dict(seen)
+
+    def current(manifest: Object) -> bool:
+        return have.get(manifest["metadata"]["name"]) == stamp_of(manifest)
+
+    return [Apply(manifest) for manifest in manifests if force or not current(manifest)]
 
 
 def _leftovers(wanted: Wanted, observed: Observed) -> list[Action]:
@@ -130,7 +137,9 @@ def _leftovers(wanted: Wanted, observed: Observed) -> list[Action]:
     have = observed.workload
     if wanted.workload is None or have is None or have.applied != stamp_of(wanted.workload) or not have.settled:
         return doubles
-    if any(pod.deleting or (have.template and pod.template != have.template) for pod in observed.pods):
+    if observed.secrets is None or any(
+        pod.deleting or (have.template and pod.template != have.template) for pod in observed.pods
+    ):
         return doubles
     keep = {manifest["metadata"]["name"] for manifest in wanted.secrets}
     return doubles + [Delete("Secret", name) for name, _ in observed.secrets if name not in keep]

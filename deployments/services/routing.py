@@ -5,25 +5,30 @@ answer. Of those that are ready the one with the fewest requests under way (of t
 """
 
 import asyncio
+import logging
 import random
 import time
 import uuid
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
+import redis.asyncio
 from django.conf import settings
 
 from accounts.errors import Timeout, Unavailable
 from deployments import cluster as clusters
+from deployments import hints
 from deployments.models import DeploymentVersion, Instance, Revision
 from deployments.services import scaling
 from deployments.services.threads import in_thread
 from kube.connect import path_of
 from kube.errors import ClusterUnreachable
+
+logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0
 POLL_SECONDS = 0.15
@@ -83,6 +88,30 @@ class _Loop:
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=ssl if ssl is not None else True)
         self.session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         self.fleets: dict[uuid.UUID, Fleet] = {}
+        self.listener = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        """Read a fleet again as soon as its instances change. Without hints, it is read again every second."""
+        while True:
+            try:
+                async with (
+                    redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2) as client,
+                    client.pubsub(ignore_subscribe_messages=True) as channel,
+                ):
+                    await channel.subscribe(hints.INSTANCES)
+                    while True:
+                        message = await channel.get_message(timeout=30)
+                        if message is not None:
+                            forget(uuid.UUID(message["data"].decode()))
+            except (redis.RedisError, OSError) as error:
+                logger.info("Hints about instances are interrupted: %s", error)
+                await asyncio.sleep(1)
+
+    async def close(self) -> None:
+        self.listener.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.listener
+        await self.session.close()
 
 
 _loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]" = weakref.WeakKeyDictionary()
@@ -103,15 +132,14 @@ async def close() -> None:
     """Close the connections of the running loop."""
     state = _loops.pop(asyncio.get_running_loop(), None)
     if state is not None:
-        await state.session.close()
+        await state.close()
 
 
 def forget(version_id: uuid.UUID) -> None:
-    """Read the version's instances again before the next request (a hint came)."""
-    for state in list(_loops.values()):
-        fleet = state.fleets.get(version_id)
-        if fleet is not None:
-            fleet.read_at = -1e9
+    """Have the running loop read the version's instances again before the next request."""
+    fleet = _here().fleets.get(version_id)
+    if fleet is not None:
+        fleet.read_at = -1e9
 
 
 def _read(version_id: uuid.UUID) -> tuple[tuple[Endpoint, ...], bool, str, bool]:

@@ -9,6 +9,7 @@ from django.conf import settings
 from deployments.models import DeploymentVersion, EnvironmentBuild, InstanceType, Revision, Rollout
 from deployments.planning.plan import Build, Wanted
 from deployments.services import artifacts, variables
+from deployments.services.gpu.demand import Holding
 from kube import builds, manifests
 from kube.specs import BuildSpec, Size, VersionSpec, Volume, object_name
 from serving.environment import build_files
@@ -21,8 +22,10 @@ def volume() -> Volume:
     return Volume(settings.PILOTHOUSE_ENVIRONMENTS_DIR, settings.PILOTHOUSE_ENVIRONMENTS_CLAIM)
 
 
-def instance_type_of(version: DeploymentVersion) -> InstanceType | None:
-    """The instance type, or the first of the group in order of preference."""
+def instance_type_of(version: DeploymentVersion, held: Holding | None = None) -> InstanceType | None:
+    """The instance type; of a group the one that was found room for, else the first in order of preference."""
+    if held is not None and held.instance_type is not None:
+        return held.instance_type
     if version.instance_type is not None or version.instance_type_group is None:
         return version.instance_type
     item = version.instance_type_group.items.select_related("instance_type").order_by("priority").first()
@@ -68,15 +71,30 @@ def revision_to_run(version: DeploymentVersion, latest: Rollout | None) -> Revis
     return target if runnable(target) else None
 
 
-def replicas_of(version: DeploymentVersion) -> int:
-    """How many instances should run: none in a suspended project."""
-    return 0 if version.deployment.project.suspended else version.desired_instances
+def replicas_of(version: DeploymentVersion, held: Holding | None = None) -> int:
+    """How many instances should run: none in a suspended project, and no more than hold a place on GPUs."""
+    if version.deployment.project.suspended:
+        return 0
+    return version.desired_instances if held is None else min(version.desired_instances, held.instances)
 
 
-def spec_of(version: DeploymentVersion, revision: Revision, name: str) -> VersionSpec:
+def undecided(latest: Rollout | None, held: Holding | None) -> bool:
+    """Whether the GPU pass has yet to choose how a rollout hands over."""
+    rolling = latest is not None and latest.state == Rollout.State.IN_PROGRESS
+    return held is not None and held.instances > 0 and rolling and latest is not None and not latest.strategy
+
+
+def spec_of(
+    version: DeploymentVersion,
+    revision: Revision,
+    name: str,
+    latest: Rollout | None = None,
+    held: Holding | None = None,
+) -> VersionSpec:
     """The pods of ``version`` running ``revision``; ``name`` is that of the Deployment, empty for a new one."""
     deployment, project = version.deployment, version.deployment.project
     environment = variables.effective(version, revision)
+    kind = instance_type_of(version, held)
     spec = VersionSpec(
         namespace=project.namespace,
         name=name or object_name(deployment.name, version.version, str(version.id)),
@@ -86,8 +104,10 @@ def spec_of(version: DeploymentVersion, revision: Revision, name: str) -> Versio
         version_id=str(version.id),
         revision_id=str(revision.id),
         image=revision.image,
-        replicas=replicas_of(version),
-        size=size_of(instance_type_of(version)),
+        replicas=replicas_of(version, held),
+        size=size_of(kind),
+        gated=held is not None and kind is not None and kind.accelerator > 0,
+        in_place=held is not None and latest is not None and latest.strategy == Rollout.Strategy.IN_PLACE,
         volume=volume(),
         variables=environment,
         processes=version.instance_processes,
@@ -162,19 +182,19 @@ def namespace_manifest(name: str, project: str) -> dict[str, Any]:
     return manifests.namespace(name, project, restricted=bool(settings.PILOTHOUSE_ENVIRONMENTS_CLAIM))
 
 
-def wanted(version: DeploymentVersion, name: str, latest: Rollout | None) -> Wanted:
-    """What the cluster should hold of a version; ``latest`` is its newest rollout."""
+def wanted(version: DeploymentVersion, name: str, latest: Rollout | None, held: Holding | None = None) -> Wanted:
+    """What the cluster should hold of a version; ``latest`` is its newest rollout, ``held`` its place on GPUs."""
     project = version.deployment.project
     base = Wanted(
         namespace=namespace_manifest(project.namespace, project.name),
         name=name or object_name(version.deployment.name, version.version, str(version.id)),
-        replicas=replicas_of(version),
+        replicas=replicas_of(version, held),
         build=_build(build_of(version.target_revision)),
     )
     revision = revision_to_run(version, latest)
-    if revision is None:
+    if revision is None or undecided(latest, held):
         return base
-    spec = spec_of(version, revision, name)
+    spec = spec_of(version, revision, name, latest, held)
     secrets = [manifests.variables(spec)] if spec.variables else []
     if spec.environment:
         secrets.append(manifests.package(spec))

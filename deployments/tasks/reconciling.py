@@ -14,7 +14,8 @@ from deployments import hints, triggers
 from deployments.models import DeploymentVersion, EnvironmentBuild, Rollout
 from deployments.planning.plan import Action, Apply, Create, Delete, Scale, Wanted, plan
 from deployments.planning.progress import Progress, Steps, Target, progress, standing
-from deployments.tasks import desired, environments, lease, observation
+from deployments.services.gpu import demand
+from deployments.tasks import desired, environments, gates, lease, observation
 from kube import apply
 from kube.connect import Cluster
 from kube.errors import ClusterUnreachable, KubeError
@@ -109,24 +110,33 @@ def _visit(state: Pass, cluster: Cluster, force: bool) -> None:
         environments.adopt(build, project)
     quiet = {str(key) for key in version.instances.filter(deleted_at=None, ready=True).values_list("id", flat=True)}
     building = (build.project.namespace, build.hash) if build is not None and build.project is not None else None
-    seen = observe(cluster, project.namespace, str(version.id), build=building, quiet=quiet)
+    deep = force or state.rolling is None
+    seen = observe(cluster, project.namespace, str(version.id), build=building, quiet=quiet, deep=deep)
     state.changed |= observation.save_instances(version, seen.pods, now)
     if build is not None:
         _follow_build(state, cluster, build, seen)
 
-    wanted = desired.wanted(version, seen.name, state.rollout)
+    held = demand.holding(version)
+    wanted = desired.wanted(version, seen.name, state.rollout, held)
     actions = plan(wanted, seen, force=force)
     refusal = _execute(cluster, actions, project.namespace)
+    if held is not None:
+        gates.send(cluster, project.namespace, held, seen)
+    short = held is not None and build is None and gates.short(version, held)
     crowded = any(pod.unschedulable for pod in seen.pods)
     nodes = tuple(rooms(cluster)) if crowded else ()
     if refusal is not None:
         result = replace(standing(wanted.replicas, seen, now, nodes), reason=refusal)
         if state.rolling is not None and refusal.hopeless:
             _fail(state, refusal)
+    elif short and held is not None and not held.instances:
+        result = _held(state, gates.waiting(held, seen))
     elif state.rolling is not None:
         result = _judge(state, wanted, seen, nodes)
     else:
         result = _standing(state, wanted, seen, nodes)
+    if short and held is not None and result.reason is None:
+        result = replace(result, reason=gates.reason_of(held))
     _save(state, result, settled=state.rolling is None and not actions)
 
 
@@ -174,6 +184,19 @@ def _refusal(error: KubeError) -> Reason:
         return Reason("cluster_forbids", text, "Show this sentence to the platform team.", error.message)
     text = f"The cluster refuses the settings: {error.message}"
     return Reason("admission_refused", text, "Correct the settings.", error.message, hopeless=error.status == 422)
+
+
+def _held(state: Pass, result: Progress) -> Progress:
+    """Nothing can start before there is a place on GPUs; the rollout waits, unless there never will be one."""
+    rollout = state.rolling
+    if rollout is None:
+        return result
+    if result.failed and result.reason is not None:
+        _fail(state, result.reason)
+    else:
+        deadline = dt.timedelta(seconds=settings.PILOTHOUSE_ROLLOUT_DEADLINE_SECONDS)
+        state.changed |= observation.save_steps(rollout, result, deadline, state.now)
+    return result
 
 
 def _judge(state: Pass, wanted: Wanted, seen: Observed, nodes: tuple[Room, ...]) -> Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kube import specs
 from kube.connect import APPLY, FIELD_MANAGER, MERGE, Cluster, Object, path_of
 from kube.errors import Conflict, NotFound
 
@@ -41,6 +42,28 @@ def scale(cluster: Cluster, namespace: str, name: str, replicas: int) -> None:
         body={"spec": {"replicas": replicas}},
         content_type=MERGE,
     )
+
+
+def open_gate(cluster: Cluster, namespace: str, name: str, node: str) -> bool:
+    """Send a pod that waits behind our gate to a node; the scheduler still binds it. False when it is gone."""
+    try:
+        pod = cluster.get("Pod", namespace, name)
+        gates = [gate for gate in pod["spec"].get("schedulingGates") or () if gate["name"] != specs.GATE]
+        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        cluster.call(
+            "PATCH",
+            path_of("Pod", namespace, name),
+            query={"fieldManager": FIELD_MANAGER},
+            body={
+                "metadata": {"annotations": {specs.NODE: node}, "resourceVersion": pod["metadata"]["resourceVersion"]},
+                "spec": {"schedulingGates": gates, "affinity": {"nodeAffinity": required}},
+            },
+            content_type=MERGE,
+        )
+    except (NotFound, Conflict):  # it ended, or somebody changed it: the next pass looks again
+        return False
+    return True
 
 
 def delete(cluster: Cluster, kind: str, namespace: str | None, name: str, *, grace: int | None = None) -> bool:

@@ -38,6 +38,7 @@ RESOURCES = {
     "Event": ("/api/v1", "events"),
     "Node": ("/api/v1", "nodes"),
     "ResourceQuota": ("/api/v1", "resourcequotas"),
+    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "ReplicaSet": ("/apis/apps/v1", "replicasets"),
 }

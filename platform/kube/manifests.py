@@ -97,7 +97,8 @@ def service(spec: VersionSpec) -> Object:
 
 
 def deployment(spec: VersionSpec) -> Object:
-    """Rolls by one extra pod and takes no ready pod away before its successor is ready."""
+    """Rolls by one extra pod and takes no ready pod away before its successor is ready; in place where it must."""
+    step = {"maxSurge": 0, "maxUnavailable": 1} if spec.in_place else {"maxSurge": 1, "maxUnavailable": 0}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -107,7 +108,7 @@ def deployment(spec: VersionSpec) -> Object:
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": spec.deadline,
             "selector": {"matchLabels": {specs.VERSION_ID: spec.version_id}},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": step},
             "template": template(spec),
         },
     }
@@ -130,6 +131,8 @@ def template(spec: VersionSpec) -> Object:
             {"name": "package", "emptyDir": {"sizeLimit": mebibytes(spec.size.storage)}},
             environments_volume(spec.volume, read_only=True),
         ]
+    if spec.gated:
+        pod["schedulingGates"] = [{"name": specs.GATE}]
     if spec.size.node_selector:
         pod["nodeSelector"] = dict(spec.size.node_selector)
     if spec.size.tolerations:

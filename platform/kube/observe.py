@@ -78,6 +78,8 @@ class Pod:
     ready_at: Time | None = None
     scheduled_at: Time | None = None
     unschedulable: str = ""  # the scheduler's sentence
+    gated: bool = False  # waits for the GPU pass
+    assigned: str = ""  # the node that the GPU pass chose
     template: str = ""  # pod-template-hash
     containers: tuple[Container, ...] = ()
     events: tuple[Event, ...] = ()
@@ -152,9 +154,9 @@ class Observed:
     # Further Deployments of the same version; there should be none.
     duplicates: tuple[str, ...] = ()
     workload: Workload | None = None
-    # name -> content hash, of our Services and Secrets for this version
-    services: tuple[tuple[str, str], ...] = ()
-    secrets: tuple[tuple[str, str], ...] = ()
+    # name -> content hash, of our Services and Secrets for this version; None when they were not looked at
+    services: tuple[tuple[str, str], ...] | None = ()
+    secrets: tuple[tuple[str, str], ...] | None = ()
     pods: tuple[Pod, ...] = ()
     build: BuildPod | None = None
 
@@ -230,12 +232,21 @@ def pod_of(obj: Object, events: Iterable[Event] = ()) -> Pod:
         ready=is_ready,
         ready_at=time_of(ready.get("lastTransitionTime")) if is_ready else None,
         scheduled_at=time_of(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
-        unschedulable=(scheduled.get("message") or "") if scheduled.get("status") == "False" else "",
+        unschedulable=_verdict(scheduled),
+        gated=any(gate.get("name") == specs.GATE for gate in spec.get("schedulingGates") or ()),
+        assigned=(metadata.get("annotations") or {}).get(specs.NODE, ""),
         template=labels_of(obj).get("pod-template-hash", ""),
         containers=tuple(containers),
         events=tuple(events),
         requests=tuple(sorted(requests_of(obj).items())),
     )
+
+
+def _verdict(scheduled: Object) -> str:
+    """Why the scheduler found no node; a pod behind a gate was not looked at."""
+    if scheduled.get("status") != "False" or scheduled.get("reason") == "SchedulingGated":
+        return ""
+    return scheduled.get("message") or ""
 
 
 def event_of(obj: Object) -> Event:
@@ -304,37 +315,41 @@ def observe(
     *,
     build: tuple[str, str] | None = None,
     quiet: AbstractSet[str] = frozenset(),
+    deep: bool = True,
 ) -> Observed:
     """Everything the cluster holds of a version, and the pod of ``build`` (namespace, environment hash).
 
-    Events are not read for pods whose uid is in ``quiet`` while they are ready.
+    Events are not read for pods whose uid is in ``quiet`` while they are ready, nor Services and Secrets unless
+    ``deep``: a rollout under way needs neither, and is what people wait for.
     Raises `ClusterUnreachable`, `KubeError`.
     """
     building = build_pod(cluster, *build) if build else None
-    try:
-        phase = (cluster.get("Namespace", None, namespace).get("status") or {}).get("phase") or "Active"
-    except NotFound:
-        return Observed(build=building)
     selector = f"{specs.VERSION_ID}={version_id}"
     deployments = sorted(
         cluster.find("Deployment", namespace, labels=selector), key=lambda obj: obj["metadata"]["creationTimestamp"]
     )
-    workload = None
+    workload, phase = None, "Active"
     if deployments:
         workload = workload_of(deployments[0], cluster.find("ReplicaSet", namespace, labels=selector))
+    else:
+        try:
+            phase = (cluster.get("Namespace", None, namespace).get("status") or {}).get("phase") or "Active"
+        except NotFound:
+            return Observed(build=building)
     pods = []
     for obj in cluster.find("Pod", namespace, labels=selector):
         pod = pod_of(obj)
         if not (pod.deleting or (pod.ready and pod.uid in quiet)):
             pod = pod_of(obj, events_of(cluster, namespace, pod.uid))
         pods.append(pod)
+    look = deep or workload is None
     return Observed(
         namespace=phase,
         name=deployments[0]["metadata"]["name"] if deployments else "",
         duplicates=tuple(obj["metadata"]["name"] for obj in deployments[1:]),
         workload=workload,
-        services=_stamps(cluster, "Service", namespace, selector),
-        secrets=_stamps(cluster, "Secret", namespace, selector),
+        services=_stamps(cluster, "Service", namespace, selector) if look else None,
+        secrets=_stamps(cluster, "Secret", namespace, selector) if look else None,
         pods=tuple(sorted(pods, key=lambda pod: (pod.created, pod.name))),
         build=building,
     )

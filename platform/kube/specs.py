@@ -14,6 +14,9 @@ VERSION_ID = "pilothouse.io/version-id"
 REVISION_ID = "pilothouse.io/revision-id"
 BUILD = "pilothouse.io/environment"
 APPLIED = "pilothouse.io/applied"
+# Where the GPU pass sends a pod; a gate holds the pod until it has.
+NODE = "pilothouse.io/node"
+GATE = "pilothouse.io/gpu-placement"
 
 MANAGER = "pilothouse"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
@@ -79,6 +82,10 @@ class VersionSpec:
     deadline: int = 600
     restarted_at: str = ""
     run_as_user: int = 1000
+    # Pods wait behind a gate until the GPU pass has chosen their node.
+    gated: bool = False
+    # Instances pass over one at a time, the old one first: for where there is no room for one more.
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)

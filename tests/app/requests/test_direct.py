@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import time
 import uuid
 from typing import Any
 
@@ -11,9 +12,9 @@ from django.utils import timezone
 
 from accounts.errors import Conflict, Forbidden, Invalid, NotFound, Timeout, TooLarge, Unavailable
 from accounts.models import Project, User
-from deployments import background
+from deployments import background, hints
 from deployments.models import DeploymentVersion, Instance, Request
-from deployments.services import load, requests
+from deployments.services import load, requests, routing
 from tests.app import factories
 from tests.app.requests.conftest import Pods, echo, failing, hang_up, never
 
@@ -153,6 +154,21 @@ def test_a_pod_that_is_being_stopped_gets_nothing_new(sender: User, version: Dep
     for _ in range(4):
         ask(sender, version, {})
     assert list(pods.seen) == [other.address]
+
+
+def test_a_hint_makes_new_instances_known_at_once(
+    sender: User, version: DeploymentVersion, pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "FRESH_SECONDS", 3600)
+    old = pods.start()
+    ask(sender, version, {})
+    new = pods.start()
+    Instance.objects.filter(pk=old.pk).update(ready=False)
+    deadline = time.monotonic() + 20
+    while new.address not in pods.seen:
+        assert time.monotonic() < deadline
+        hints.changed(version.pk, version.deployment_id, version.deployment.project_id)
+        ask(sender, version, {})
 
 
 def test_input_against_the_schema_names_each_field(sender: User, version: DeploymentVersion, pods: Pods) -> None:

@@ -140,6 +140,16 @@ def test_a_namespace_that_is_being_deleted_is_waited_for() -> None:
     assert plan(wanted(), Observed(namespace="Terminating")) == []
 
 
+def test_what_was_not_looked_at_is_sent_with_a_new_template_and_left_alone_otherwise() -> None:
+    cluster = Cluster()
+    for action in plan(wanted("r1"), cluster.observe()):
+        cluster.do(action)
+    shallow = replace(cluster.observe(), services=None, secrets=None)
+    assert plan(wanted("r1"), shallow) == []
+    kinds = [action.manifest["kind"] for action in plan(wanted("r2"), shallow) if isinstance(action, Apply)]
+    assert kinds == ["Secret", "Service", "Deployment"]
+
+
 def test_force_sends_everything_once_more() -> None:
     cluster = Cluster()
     want = wanted()

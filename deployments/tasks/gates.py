@@ -1,0 +1,53 @@
+"""The reconciler's part in GPU scheduling: sending pods where the GPU pass wants them, and saying why they wait."""
+
+import logging
+
+from django.conf import settings
+
+from deployments import triggers
+from deployments.models import DeploymentVersion
+from deployments.planning.gates import Drop, Open, steps
+from deployments.planning.progress import Progress, Steps
+from deployments.services.gpu.demand import Holding
+from kube import apply
+from kube.connect import Cluster
+from kube.errors import KubeError
+from kube.explain import Reason
+from kube.observe import Observed
+
+logger = logging.getLogger(__name__)
+
+
+def reason_of(held: Holding) -> Reason:
+    return Reason(held.code, held.message, held.next, hopeless=held.hopeless)
+
+
+def send(cluster: Cluster, namespace: str, held: Holding, seen: Observed) -> None:
+    """Open the gates of pods for which there is a place; take back those whose place went to somebody else."""
+    nodes = [node for name, node in held.nodes if name == settings.PILOTHOUSE_CLUSTER_NAME]
+    for step in steps(nodes, seen.pods):
+        try:
+            match step:
+                case Open(pod, node):
+                    apply.open_gate(cluster, namespace, pod, node)
+                case Drop(pod):
+                    apply.delete(cluster, "Pod", namespace, pod)
+        except KubeError as error:
+            logger.warning("The cluster refused to place pods of %s: %s", namespace, error)
+            return
+
+
+def short(version: DeploymentVersion, held: Holding) -> bool:
+    """Whether the version has fewer instances than it wants because of GPUs. Asks for a pass if none has looked yet."""
+    if version.deployment.project.suspended or held.instances >= version.desired_instances:
+        return False
+    if held.code == "gpu_queued":
+        triggers.schedule_gpus()
+    return True
+
+
+def waiting(held: Holding, seen: Observed) -> Progress:
+    """How a version is that holds no place at all: what still answers does so until it is gone."""
+    ready = [pod for pod in seen.pods if pod.ready and not pod.deleting]
+    phase = "degraded" if ready else "failed" if held.hopeless else "scheduling"
+    return Progress(phase, Steps(), len(ready), reason_of(held), failed=held.hopeless)
