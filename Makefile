@@ -33,7 +33,7 @@ services: install ## PostgreSQL and Valkey alone, for running single tests fast
 
 test: install-dev ## all tests, with all they need
 	@$(VENV)/bin/python -m tests.support.provision
-	@exec $(VENV)/bin/python -m pytest
+	@exec $(VENV)/bin/python -m tests.support.run
 
 test-unit: install-dev ## tests that start no cluster and no browser
 	@exec $(VENV)/bin/python -m pytest tests/unit tests/app

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import browser
+from tests.support import browser, run
 
 
 def program(folder: Path, status: int) -> str:
@@ -45,3 +45,10 @@ def test_no_browser_at_all_is_a_failure_that_lists_what_was_tried(monkeypatch: p
     monkeypatch.setattr(browser, "INSTALLERS", (("a way", lambda: None),))
     with pytest.raises(browser.NoBrowserError, match=r"a way.*set CHROME to its program"):
         browser.find_or_install()
+
+
+def test_the_closing_line_counts_every_process_and_a_lost_one_as_failed(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text('<testsuites><testsuite tests="5" failures="1" errors="1" skipped="0"/></testsuites>')
+    assert run.summary([run.counts(report)]) == "3 passed, 2 failed"
+    assert run.summary([run.counts(report), run.counts(tmp_path / "none.xml")]) == "3 passed, 3 failed"
