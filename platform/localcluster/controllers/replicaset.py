@@ -202,6 +202,10 @@ class ReplicaSetController:
                 return
             self.events.warning(rs, "FailedDelete", f"Error deleting: {error}")
             raise
+        except BaseException:
+            # No answer: what became of it will be seen, but nothing must be waited for.
+            expected.deletions.discard(metadata["uid"])
+            raise
         self.events.normal(rs, "SuccessfulDelete", f"Deleted pod: {metadata['name']}")
 
     def _status(

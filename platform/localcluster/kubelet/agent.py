@@ -6,7 +6,9 @@ import asyncio
 import logging
 import shutil
 
-from localcluster.client import Object
+import aiohttp
+
+from localcluster.client import ApiError, Object
 from localcluster.controllers.pods import is_deleting, is_terminal
 from localcluster.kubelet.attempts import PodRecord
 from localcluster.kubelet.host import Host
@@ -57,7 +59,7 @@ class Agent:
         """Kill the processes of a pod whose object has gone, then forget it."""
         containers = record.directory / "containers"
         for directory in containers.glob("*/*") if containers.is_dir() else ():
-            shim = Shim.find(directory)
+            shim = await Shim.find(directory)
             if shim is not None:
                 log.info("ending a container of pod %s, which is gone", record.uid)
                 shim.kill()
@@ -168,9 +170,20 @@ class Agent:
             "startTime": rfc3339(),
         }
         patch = {"metadata": {"uid": metadata["uid"]}, "status": status}
-        await self.host.client.patch(
-            PODS, metadata["name"], metadata["namespace"], patch, kind="merge", subresource="status"
-        )
+        while True:
+            try:
+                await self.host.client.patch(
+                    PODS, metadata["name"], metadata["namespace"], patch, kind="merge", subresource="status"
+                )
+            except (aiohttp.ClientError, TimeoutError) as error:
+                log.info("pod %s cannot be told that it is rejected yet: %s", metadata["name"], error)
+            except ApiError as error:
+                if not (error.is_not_found or error.is_conflict):
+                    log.warning("pod %s cannot be rejected: %s", metadata["name"], error)
+                return
+            else:
+                return
+            await asyncio.sleep(1.0)
 
     def _devices(self, pod: Object, node: Object) -> dict[str, list[str]]:
         """Which GPUs the pod gets: the lowest free numbers."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -18,9 +17,10 @@ from localcluster.client import ApiError, Object
 from localcluster.kubelet import launch
 from localcluster.kubelet.attempts import container_id, terminated
 from localcluster.kubelet.environment import ConfigError
+from localcluster.kubelet.hooks import run_command, run_hook
 from localcluster.kubelet.images import InvalidImageName, Runtime
 from localcluster.kubelet.probes import Kind, Prober
-from localcluster.kubelet.processes import Shim, StartError, is_locked, read_exit, unknown_exit
+from localcluster.kubelet.processes import Shim, StartError, read_exit, unknown_exit
 from localcluster.kubelet.pulling import runtime_for
 from localcluster.kubelet.status import View
 
@@ -58,6 +58,8 @@ class Container:
         self._stopping = False
         self._probes: list[asyncio.Task[None]] = []
         self._recovered = False
+        self._recovery = asyncio.Lock()
+        self._starting: asyncio.Future[Shim] | None = None
 
     @property
     def name(self) -> str:
@@ -104,10 +106,15 @@ class Container:
     # Finding again what an earlier kubelet started
 
     async def recover(self) -> bool:
-        """Take over what is on disk; True when a container is running or has ended (state is set)."""
-        if self._recovered:
-            return self.shim is not None
-        self._recovered = True
+        """Take over what is on disk, once; True when a container is running or has ended (state is set)."""
+        async with self._recovery:
+            if self._recovered:
+                return self.shim is not None
+            found = await self._find()
+            self._recovered = True
+            return found
+
+    async def _find(self) -> bool:
         record = self.pod.record
         numbers = record.attempts(self.name)
         if not numbers:
@@ -125,11 +132,7 @@ class Container:
                     "terminated": terminated(record.attempt(self.name, earlier), outcome, self.spec)
                 }
         directory = record.attempt(self.name, number)
-        for _ in range(200):
-            shim = Shim.find(directory)
-            if shim is not None or not is_locked(directory):
-                break
-            await asyncio.sleep(0.01)  # another kubelet was killed in the middle of starting it
+        shim = await Shim.find(directory)
         if shim is not None:
             self.shim = shim
             self._running(directory)
@@ -152,13 +155,17 @@ class Container:
         self.view.user = launch.user_of(self.pod.pod, self.spec, self.pod.host)
         self.view.container_id = container_id(self.pod.record.attempt(self.name, self.view.restarts))
         self.event("Normal", "Created", "Container created")
+        # A start that is under way is never abandoned: who cancels us finds the container in `_starting`.
+        self._starting = asyncio.ensure_future(self.pod.host.shims.run(config, self.pod.host.addresses.claim))
         try:
-            self.shim = await self.pod.host.shims.run(config, self.pod.host.addresses.claim)
+            self.shim = await asyncio.shield(self._starting)
         except StartError as error:
+            self._starting = None
             self._failed_to_start(str(error))
             return
+        self._starting = None
         self.event("Normal", "Started", "Container started")
-        failure = await self._hook("postStart", _HOOK_SECONDS)
+        failure = await run_hook(self, "postStart", _HOOK_SECONDS)
         if failure is not None:
             self.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
             self.shim.kill()
@@ -320,14 +327,24 @@ class Container:
 
     # Ending
 
+    async def settle(self) -> None:
+        """Know whether a container runs: one of an earlier kubelet, or one whose start was interrupted."""
+        await self.recover()
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            with contextlib.suppress(StartError):
+                self.shim = await starting
+                self.view.state = {"running": {"startedAt": launch.stamp(self.shim.started_at)}}
+
     async def stop(self, deadline: Callable[[], float]) -> None:
         """End the container: preStop, SIGTERM, then SIGKILL at `deadline()` (which may come closer meanwhile)."""
         self._stopping = True
+        await self.settle()
         shim = self.shim
         if shim is None:
             return
         self.event("Normal", "Killing", f"Stopping container {self.name}")
-        failure = await self._hook("preStop", deadline() - time.monotonic())
+        failure = await run_hook(self, "preStop", deadline() - time.monotonic())
         if failure is not None:
             self.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {failure}")
         hooked = bool((self.spec.get("lifecycle") or {}).get("preStop"))
@@ -335,24 +352,6 @@ class Container:
         floor = time.monotonic() + 2.0
         await self._terminate(shim, lambda: max(floor, deadline()) if hooked else deadline())
         self._ended(self.pod.record.attempt(self.name, self.view.restarts), await shim.wait())
-
-    async def _hook(self, kind: str, seconds: float) -> str | None:
-        """Run a lifecycle hook; what went wrong, None when nothing did (or there is none)."""
-        hook = (self.spec.get("lifecycle") or {}).get(kind) or {}
-        if seconds <= 0:
-            return None
-        if hook.get("sleep"):
-            await asyncio.sleep(min(seconds, float(hook["sleep"].get("seconds", 0))))
-        elif hook.get("exec"):
-            code, output = await self.command(hook["exec"]["command"], seconds)
-            if code != 0:
-                return output or f"exit code {code}"
-        elif hook.get("httpGet"):
-            spec = {"httpGet": hook["httpGet"], "timeoutSeconds": seconds}
-            address = self.pod.address or self.pod.host.address
-            result = await Prober("Liveness", spec, self.spec, address, self.pod.host.session, self.command).check()
-            return None if result.success else result.text
-        return None
 
     async def _end_process(self, shim: Shim, grace: float) -> None:
         until = time.monotonic() + grace
@@ -389,21 +388,7 @@ class Container:
 
     async def command(self, argv: list[str], timeout: float) -> tuple[int | None, str]:  # noqa: ASYNC109
         """Run a command inside; (exit code, output), code None when it took too long."""
-        shim = self.shim
-        if shim is None:
-            return 1, "the container is not running"
-        reader, writer = os.pipe()
-        null = os.open(os.devnull, os.O_RDONLY)
-        try:
-            config = launch.exec_configuration(self, shim, argv, tty=False)
-            answers = self.pod.host.shims.execute(config, null, writer, writer)
-        except StartError as error:
-            os.close(reader)
-            return 1, str(error)
-        finally:
-            os.close(null)
-            os.close(writer)
-        return await launch.finish_command(answers, reader, timeout)
+        return await run_command(self, argv, timeout)
 
 
 def _stop_signal(spec: Object) -> int:

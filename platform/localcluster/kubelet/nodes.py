@@ -27,6 +27,7 @@ _PODS = 200
 _HEARTBEAT = 10.0
 _STATUS_EVERY = 30  # heartbeats
 _CATCH_UP = 2.0
+_REGISTER_AGAIN = 0.5
 # Hundreds of simulated nodes in one process live and die together; their leases may be renewed rarely.
 _SIMULATED_HEARTBEAT = 100.0
 _CONDITIONS = (
@@ -221,8 +222,14 @@ class NodeKeeper:
         limit = asyncio.Semaphore(16)
 
         async def one(spec: NodeSpec) -> None:
-            async with limit:
-                await self._register(spec)
+            while True:
+                try:
+                    async with limit:
+                        await self._register(spec)
+                        return
+                except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                    log.warning("node %s cannot be registered yet: %s", spec.name, error)
+                await asyncio.sleep(_REGISTER_AGAIN)
 
         await asyncio.gather(*(one(spec) for spec in self.specs.values()))
 

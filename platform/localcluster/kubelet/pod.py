@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
 from functools import partial
 from pathlib import Path
 
@@ -279,18 +278,14 @@ class PodWorker:
         await self._stop_sidecars()
 
     async def _stop_sidecars(self) -> None:
-        stops: list[Awaitable[None]] = []
-        for container in reversed(self.init):
-            if container.shim is not None:
-                stops.append(container.stop(lambda: self._deadline))
-        await asyncio.gather(*stops)
+        """End what still runs of the init containers."""
+        await asyncio.gather(*(container.stop(lambda: self._deadline) for container in reversed(self.init)))
 
     async def _delete(self) -> None:
         """Tell the API server that nothing is left, so that the object goes."""
         metadata = self.pod["metadata"]
-        for pause in (0.1, 0.5, 1.0, 2.0, 5.0, 5.0):
-            if self.gone:
-                return
+        pause = 0.1
+        while not self.gone:
             try:
                 await self.host.client.delete(
                     PODS, metadata["name"], metadata["namespace"], grace_seconds=0, uid=metadata["uid"]
@@ -304,6 +299,7 @@ class PodWorker:
             else:
                 return
             await asyncio.sleep(pause)
+            pause = min(5.0, pause * 2)
 
     async def vanish(self) -> None:
         """The object is gone: whatever still runs is ended, and nothing is left on disk."""

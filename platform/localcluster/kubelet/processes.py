@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 from localcluster.kubelet.shim.tree import start_time
 
 _HERE = Path(__file__).parent
+_HALF_WAY_LOOKS = 500  # looks, 20 ms apart, at a container that is being started
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from shim.server import main; main()"
 
 
@@ -179,17 +181,19 @@ class Shim:
         self.started_at: float = state["startedAt"]
 
     @classmethod
-    def find(cls, directory: Path) -> Shim | None:
+    async def find(cls, directory: Path) -> Shim | None:
         """The live container of a directory, None when it has ended or never ran.
 
-        Waits for a start that another kubelet left half-way: the lock is held while a shim lives.
+        Waits for a start that another kubelet left half-way: a lock that is held means a shim that will soon say
+        what it has started.
         """
-        if not is_locked(directory):
-            return None
-        try:
-            return cls(directory, json.loads((directory / "state.json").read_text()))
-        except (OSError, ValueError):
-            return None
+        for _ in range(_HALF_WAY_LOOKS):
+            if not is_locked(directory):
+                return None
+            with contextlib.suppress(OSError, ValueError):
+                return cls(directory, json.loads((directory / "state.json").read_text()))
+            await asyncio.sleep(0.02)
+        return None
 
     def is_alive(self) -> bool:
         try:

@@ -146,11 +146,11 @@ async def test_a_container_outlives_the_server_and_is_found_again(tmp_path: Path
     started = await first.run(config(tmp_path, isolation, "sh", "-c", "sleep 0.5; exit 4"))
     first.close()
     assert is_locked(tmp_path)
-    found = Shim.find(tmp_path)
+    found = await Shim.find(tmp_path)
     assert found is not None
     assert (found.pid, found.start) == (started.pid, started.start)
     assert (await found.wait())["exitCode"] == 4
-    assert Shim.find(tmp_path) is None
+    assert await Shim.find(tmp_path) is None
 
 
 async def test_a_second_start_in_the_same_place_is_refused(shims: ShimServer, tmp_path: Path, isolation: str) -> None:
