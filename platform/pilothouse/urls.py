@@ -11,5 +11,6 @@ urlpatterns = [
     path("api/schema", docs.schema_json, name="api-schema"),
     path("api/docs", docs.docs, name="api-docs"),
     path("admin/", admin.site.urls),
+    path("", include("monitoring.urls")),
     path("", include("deployments.views.urls")),
 ]
