@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import logging
 import os
 import socket
@@ -18,7 +19,7 @@ from localcluster.kubelet.agent import Agent
 from localcluster.kubelet.cgroups import Cgroups
 from localcluster.kubelet.host import Host
 from localcluster.kubelet.images import Images
-from localcluster.kubelet.isolation import probe
+from localcluster.kubelet.isolation import Isolation, probe
 from localcluster.kubelet.network import Addresses
 from localcluster.kubelet.nodes import NodeKeeper, NodeSpec, machine_memory, parse_simulated
 from localcluster.kubelet.processes import ShimServer
@@ -41,13 +42,16 @@ class Options:
     specs: list[NodeSpec]
     token: str
     keep_pods: bool
+    isolation: Isolation | None = None
 
 
 async def run(options: Options) -> None:
     """Run the kubelet until cancelled, then end its pods (or leave them, with `keep_pods`)."""
     options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    isolation = probe(options.data)
+    isolation = options.isolation or probe(options.data)
     log.info("isolation of containers: %s", isolation)
+    if isolation == "none":
+        log.warning("this machine permits no namespaces: pods run as %s and see its files", getpass.getuser())
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client.from_kubeconfig(options.kubeconfig, user_agent="kubelet"))
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
@@ -98,6 +102,12 @@ def main() -> None:
     parser.add_argument("--memory", default=machine_memory(), help="memory the node offers, as 8Gi")
     parser.add_argument("--simulated-nodes", default="", metavar="SPEC", help=parse_simulated.__doc__)
     parser.add_argument("--keep-pods", action="store_true", help="leave pods running for the next kubelet")
+    parser.add_argument(
+        "--isolation",
+        choices=("auto", "root", "user", "none"),
+        default="auto",
+        help="how containers are shut off from the machine; auto takes the strongest that works",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s kubelet %(levelname)s %(message)s")
     try:
@@ -110,6 +120,7 @@ def main() -> None:
         specs=[NodeSpec(arguments.node, arguments.cpus, arguments.memory), *simulated],
         token=os.environ.get("LOCALCLUSTER_NODE_TOKEN", ""),
         keep_pods=arguments.keep_pods,
+        isolation=None if arguments.isolation == "auto" else arguments.isolation,
     )
     asyncio.run(run_until_signalled(run(options)))
 

@@ -82,12 +82,12 @@ async def serve_exec(request: web.Request, container: Container) -> web.StreamRe
     if not argv:
         raise web.HTTPBadRequest(text="you must specify at least 1 command for the container")
     shim = container.shim
-    if shim is None:
-        raise web.HTTPInternalServerError(
-            text=f'unable to upgrade connection: container not found ("{container.name}")'
-        )
     socket = web.WebSocketResponse(protocols=_PROTOCOLS, heartbeat=30.0, max_msg_size=2**20)
     await socket.prepare(request)
+    if shim is None:
+        # Told inside the stream: a refused handshake makes clients try another protocol and hide the reason.
+        await _finish(socket, _internal(f'unable to upgrade connection: container not found ("{container.name}")'))
+        return socket
     tty = _flag(request, "tty")
     pipes = _pipes(_flag(request, "stdin"), _flag(request, "stderr") and not tty, tty)
     try:

@@ -9,6 +9,7 @@ import os
 import pwd
 import re
 import signal
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -37,8 +38,12 @@ def stamp(seconds: float) -> str:
 
 
 def user_of(pod: Object, container: Object, host: Host) -> tuple[int, int]:
-    """(uid, gid) of a container: what its security context says, nobody when that says nothing."""
-    if os.geteuid() != 0:
+    """(uid, gid) of a container: what its security context says, nobody when that says nothing.
+
+    The kubelet's own where it cannot be another: not being root, or having no mount namespace in which another
+    user could reach the pod's files.
+    """
+    if not switches_user(host):
         return os.geteuid(), os.getegid()
     own, shared = container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
     uid = own.get("runAsUser", shared.get("runAsUser"))
@@ -46,6 +51,10 @@ def user_of(pod: Object, container: Object, host: Host) -> tuple[int, int]:
     if uid is None:
         return NOBODY, NOBODY if gid is None else gid
     return uid, (0 if uid == 0 else NOBODY) if gid is None else gid
+
+
+def switches_user(host: Host) -> bool:
+    return os.geteuid() == 0 and host.isolation == "root"
 
 
 def group_name(pod: Object, container: str, number: int) -> str:
@@ -91,7 +100,7 @@ async def configuration(container: Container, runtime: Runtime) -> dict[str, Any
         "uid": uid,
         "gid": gid,
         "groups": sorted({gid, *shared.get("supplementalGroups", []), *_fs_group(shared)}),
-        "switch_user": os.geteuid() == 0,
+        "switch_user": switches_user(host),
         "privilege_escalation": own.get("allowPrivilegeEscalation", uid == 0),
         "isolation": host.isolation,
         "hostname": hostname(pod),
@@ -110,6 +119,8 @@ def _fs_group(context: Object) -> list[int]:
 
 def _check_user(pod: Object, spec: Object, uid: int, container: Container) -> None:
     own, shared = spec.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
+    if not switches_user(container.pod.host):
+        return
     if uid == 0 and own.get("runAsNonRoot", shared.get("runAsNonRoot")):
         text = f'container\'s runAsUser breaks non-root policy (pod: "{container.label}", container: {container.name})'
         raise ConfigError(text)
@@ -204,10 +215,8 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
     return mounts
 
 
-def _without_mounts(
-    argv: list[str], environment: dict[str, str], cwd: str, mounts: list[dict[str, Any]], root: Path, spec: Object
-) -> tuple[list[str], dict[str, str], str]:
-    """Where no mount namespace can be had, paths below a mountPath are rewritten to where the volume is."""
+def _rewriter(mounts: list[dict[str, Any]]) -> Callable[[str], str]:
+    """Replaces paths below a mountPath by those of the volume on this machine."""
     table = {
         os.path.normpath(mount["target"]): mount["source"]
         for mount in mounts
@@ -219,6 +228,14 @@ def _without_mounts(
     def rewrite(text: str) -> str:
         return pattern.sub(lambda match: table[match[1]], text) if pattern else text
 
+    return rewrite
+
+
+def _without_mounts(
+    argv: list[str], environment: dict[str, str], cwd: str, mounts: list[dict[str, Any]], root: Path, spec: Object
+) -> tuple[list[str], dict[str, str], str]:
+    """Where no mount namespace can be had, paths below a mountPath are rewritten to where the volume is."""
+    rewrite = _rewriter(mounts)
     environment = {name: rewrite(value) for name, value in environment.items()}
     environment.setdefault("TMPDIR", str(root / "tmp"))
     return [rewrite(text) for text in argv], environment, rewrite(cwd) if spec.get("workingDir") else str(root)
@@ -232,6 +249,9 @@ def exec_configuration(container: Container, shim: Shim, argv: list[str], tty: b
     shared = worker.pod["spec"].get("securityContext") or {}
     isolated = worker.host.isolation != "none"
     cwd = container.spec.get("workingDir") or "/"
+    if not isolated:
+        rewrite = _rewriter(_mounts(container))
+        argv = [rewrite(text) for text in argv]
     return {
         "pid": shim.pid,
         "isolation": worker.host.isolation,
@@ -241,7 +261,7 @@ def exec_configuration(container: Container, shim: Shim, argv: list[str], tty: b
         "uid": uid,
         "gid": gid,
         "groups": sorted({gid, *shared.get("supplementalGroups", []), *_fs_group(shared)}),
-        "switch_user": os.geteuid() == 0,
+        "switch_user": switches_user(worker.host),
         "privilege_escalation": (container.spec.get("securityContext") or {}).get("allowPrivilegeEscalation", uid == 0),
         "tty": tty,
     }
