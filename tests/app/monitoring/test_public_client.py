@@ -1,0 +1,137 @@
+"""Metrics, time series, webhooks and logs by the public `ubiops` client, unchanged."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import pytest
+import ubiops
+from django.utils import timezone
+from ubiops.exceptions import ApiException
+
+from monitoring.metrics import samples
+from monitoring.models import Delivery
+from tests.app import factories
+from tests.app.api.test_public_client import client_of
+from tests.app.monitoring.conftest import Fleet
+from tests.support.web import serving
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def api(transactional_db: None) -> Iterator[ubiops.CoreApi]:
+    with serving() as address:
+        client = client_of(address, factories.superuser())
+        yield client
+        client.api_client.close()
+
+
+def test_metrics_and_time_series(api: ubiops.CoreApi, fleet: Fleet) -> None:
+    project = fleet.project.name
+    names = [metric.name for metric in api.metrics_list(project)]
+    assert {"deployments.requests", "deployments.failed_requests", "deployments.instances"} <= set(names)
+    assert all(not metric.custom for metric in api.metrics_list(project, custom=False))
+
+    made = api.metrics_create(
+        project, ubiops.MetricCreate(name="custom.drift", metric_type="gauge", unit="%", labels=["feature"])
+    )
+    assert (made.custom, made.metric_type, made.labels) == (True, "gauge", ["feature"])
+    assert api.metrics_get(project, "custom.drift").id == made.id
+    assert [metric.name for metric in api.metrics_list(project, custom=True)] == ["custom.drift"]
+    assert api.metrics_update(project, "custom.drift", ubiops.MetricUpdate(description="d")).description == "d"
+
+    minute = timezone.now().replace(second=0, microsecond=0) - dt.timedelta(minutes=10)
+    points = [{"date": (minute + dt.timedelta(minutes=n)).isoformat(), "value": float(n)} for n in range(3)]
+    body = ubiops.TimeSeriesDataCreate(metric="custom.drift", labels={"feature": "age"}, data=points)
+    for _ in range(2):
+        api.time_series_data_create(project, body)
+    api.time_series_data_aggregate(
+        project,
+        ubiops.TimeSeriesDataCreate(
+            metric="custom.drift", labels={"feature": "age"}, data=[{"date": minute.isoformat(), "value": 8.0}]
+        ),
+    )
+    found = api.time_series_data_list(project, metric="custom.drift", labels="feature:age", aggregation_period=60)
+    assert [point.value for point in found.data_points] == [4.0, 1.0, 2.0]
+    assert (found.metric_type, found.unit, found.aggregation_period) == ("gauge", "%", 60)
+    (series,) = api.time_series_search(project, metric="custom.drift", labels="feature:age")
+    assert series.labels == {"feature": "age"}
+    api.time_series_delete(project, series.id)
+    assert api.time_series_search(project, metric="custom.drift") == []
+    api.metrics_delete(project, "custom.drift")
+    with pytest.raises(ApiException) as gone:
+        api.metrics_get(project, "custom.drift")
+    assert gone.value.status == 404
+
+
+def test_the_platforms_own_metrics(api: ubiops.CoreApi, fleet: Fleet) -> None:
+    project, version = fleet.project.name, fleet.version
+    at = dt.datetime.fromtimestamp(timezone.now().timestamp() // 60 * 60 - 300, dt.UTC)
+    samples.add(
+        60,
+        [
+            samples.Sample(
+                at, fleet.project.pk, version.deployment_id, version.pk, fleet.instance.pk, requests=120, errors=6
+            )
+        ],
+    )
+    labels = f"deployment_version_id:{version.pk}"
+    found = api.time_series_data_list(
+        project, metric="deployments.requests", labels=labels, aggregation_period=60, unit_period=60
+    )
+    assert [(point.start_date, point.value) for point in found.data_points] == [(at, 120.0)]
+    failed = api.time_series_data_list(
+        project, metric="deployments.failed_requests", labels=f"deployment_id:{version.deployment_id}"
+    )
+    assert failed.data_points[0].value * failed.aggregation_period == pytest.approx(6)
+    series = api.time_series_search(project, metric="deployments.requests", labels=labels)
+    assert [one.labels["deployment_version_id"] for one in series] == [str(version.pk)]
+    with pytest.raises(ApiException) as refused:
+        api.time_series_delete(project, series[0].id)
+    assert refused.value.status == 403
+    for bad in ({"labels": "colour:red"}, {"aggregation_period": 61}, {"unit_period": 2}, {"start_date": "yesterday"}):
+        with pytest.raises(ApiException) as refused:
+            api.time_series_data_list(project, metric="deployments.requests", **bad)
+        assert refused.value.status == 400
+
+
+def test_webhooks(api: ubiops.CoreApi, fleet: Fleet) -> None:
+    project = fleet.project.name
+    made = api.webhooks_create(
+        project,
+        ubiops.WebhookCreate(
+            name="done",
+            object_type="deployment",
+            object_name="churn",
+            version="v1",
+            url="https://example.com/hook",
+            event="deployment_request_completed",
+            headers=[ubiops.WebhookHeader(key="Authorization", value="Bearer hush", protected=True)],
+            labels={"team": "search"},
+            timeout=5,
+            retry=True,
+        ),
+    )
+    assert (made.object_name, made.version, made.timeout, made.retry) == ("churn", "v1", 5, True)
+    assert [(header.key, header.value) for header in made.headers] == [("Authorization", None)]
+    assert [hook.name for hook in api.webhooks_list(project, labels="team:search", event=made.event)] == ["done"]
+    assert api.webhooks_list(project, object_type="pipeline") == []
+    assert api.webhooks_get(project, "done").id == made.id
+    changed = api.webhooks_update(project, "done", ubiops.WebhookUpdate(name="finished", enabled=False))
+    assert (changed.name, changed.enabled, changed.headers[0].key) == ("finished", False, "Authorization")
+    api.webhooks_delete(project, "finished")
+    assert api.webhooks_list(project) == []
+
+
+def test_webhook_tests(api: ubiops.CoreApi, fleet: Fleet) -> None:
+    project = fleet.project.name
+    made = api.webhook_tests_create(
+        project,
+        ubiops.WebhookTestCreate(
+            object_type="deployment", object_name="churn", url="https://example.com/", event="deployment_request_failed"
+        ),
+    )
+    assert made.status == "pending"
+    Delivery.objects.update(state="failed", error_message="No answer")
+    found = api.webhook_tests_get(project, made.id)
+    assert (found.status, found.error_message) == ("failed", "No answer")
