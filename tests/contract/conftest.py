@@ -26,6 +26,8 @@ from localcluster.resources import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS
 from tests.contract.alone import ROOT, Server
 
 START_SECONDS = 60
+EMBEDDED_IMAGE = "python:3.11-slim"
+IMAGE = os.environ.get("IMAGE", EMBEDDED_IMAGE)
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,23 @@ def stop_cluster(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    image = os.environ.get("IMAGE", "python:3.11-slim")
     named = os.environ.get("CONTRACT_KUBECONFIG")  # what KUBECONFIG was when the tests were started
     if named:
-        yield Cluster(Path(named), image, embedded=False)
-        return
+        yield Cluster(Path(named), IMAGE, embedded=False)
+    else:
+        yield from _embedded(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def embedded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An embedded cluster, whatever cluster the other tests run against."""
+    if cluster.embedded:
+        yield cluster
+    else:
+        yield from _embedded(tmp_path_factory)
+
+
+def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     data = tmp_path_factory.mktemp("cluster")
     # Pods drop to another user, who must be able to reach their files.
     for folder in (data, data.parent, data.parent.parent):
@@ -91,7 +105,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             folder.chmod(0o755)
     process, kubeconfig = start_cluster(data)
     try:
-        yield Cluster(kubeconfig, image, embedded=True, process=process)
+        yield Cluster(kubeconfig, EMBEDDED_IMAGE, embedded=True, process=process)
     finally:
         stop_cluster(process)
 
@@ -99,6 +113,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 async def client(cluster: Cluster) -> AsyncIterator[Client]:
     async with Client.from_kubeconfig(cluster.kubeconfig, user_agent="contract-test") as found:
+        yield found
+
+
+@pytest.fixture
+async def embedded_client(embedded: Cluster) -> AsyncIterator[Client]:
+    async with Client.from_kubeconfig(embedded.kubeconfig, user_agent="contract-test") as found:
         yield found
 
 

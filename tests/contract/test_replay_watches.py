@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import aiohttp
-import pytest
 
 from localcluster.client import ApiError, Client
 from localcluster.resources import NAMESPACES
@@ -94,10 +93,8 @@ class Following:
         return None
 
 
-async def test_the_recorded_watches(cluster: Cluster, client: Client) -> None:
-    if not cluster.embedded:
-        pytest.skip("the recordings use fixed names of namespaces; another cluster may have them already")
-    namespace = "rec-20"
+async def test_the_recorded_watches(embedded: Cluster, embedded_client: Client) -> None:
+    client, namespace = embedded_client, "rec-20"
     await make_namespace(client, namespace)
     connection = client.connection
     connector = aiohttp.TCPConnector(ssl=connection.tls or True, limit=0)
@@ -105,7 +102,7 @@ async def test_the_recorded_watches(cluster: Cluster, client: Client) -> None:
     followed: list[Following] = []
     tasks = []
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        player = replay.Replay(SCENARIO, session, connection.server, connection.token or "", cluster.image)
+        player = replay.Replay(SCENARIO, session, connection.server, connection.token or "", embedded.image)
         for step in replay.load(SCENARIO):
             if "request" in step:
                 if step["request"]["path"].split("/")[-1] not in OTHERS and step["request"]["method"] != "GET":
