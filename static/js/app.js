@@ -65,3 +65,9 @@ class TabSet extends HTMLElement {
 customElements.define("theme-toggle", ThemeToggle);
 customElements.define("copy-button", CopyButton);
 customElements.define("tab-set", TabSet);
+
+// On a narrow screen the current tab may lie beyond the edge of its strip.
+for (const strip of document.querySelectorAll(".tabs, .sidebar-nav")) {
+  const current = strip.querySelector("[aria-current]");
+  if (current) strip.scrollLeft = current.offsetLeft - strip.offsetLeft - (strip.clientWidth - current.offsetWidth) / 2;
+}
