@@ -12,8 +12,12 @@ from deployments import valkey
 logger = logging.getLogger(__name__)
 
 RECONCILE = "deployments.tasks.reconcile"
+SCHEDULE_GPUS = "deployments.tasks.schedule_gpus"
 # A wake-up that is queued covers all that happen until it runs. Its mark must not outlive a lost message for long.
 QUEUED_SECONDS = 20
+
+
+_GPUS = "pilothouse:queued:gpus"
 
 
 def _mark(version_id: uuid.UUID | str, later: bool) -> str:
@@ -32,6 +36,26 @@ def wake(version_id: uuid.UUID | str, *, countdown: float = 0, force: bool = Fal
         logger.warning("Could not queue a pass over version %s, left to the sweep: %s", version_id, error)
         return False
     return True
+
+
+def schedule_gpus() -> bool:
+    """Queue a pass over all GPU claims unless one is queued already; False when it was or the broker is away."""
+    try:
+        if not valkey.client().set(_GPUS, "1", nx=True, ex=QUEUED_SECONDS):
+            return False
+        current_app.send_task(SCHEDULE_GPUS, retry=False)
+    except (redis.RedisError, OperationalError) as error:
+        logger.warning("Could not queue a pass over GPU claims, left to the schedule: %s", error)
+        return False
+    return True
+
+
+def gpus_started() -> None:
+    """A pass over GPU claims begins: what changes from now on needs another."""
+    try:
+        valkey.client().delete(_GPUS)
+    except redis.RedisError as error:
+        logger.debug("The mark of the GPU pass stays until it expires: %s", error)
 
 
 def started(version_id: uuid.UUID | str) -> None:

@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import transaction
 
-from deployments.models import Environment, EnvironmentTag, InstanceType
+from deployments.models import Environment, EnvironmentTag, GpuPolicy, GpuPriority, InstanceType
 
 IMAGE_RUNTIME = "image"
 DEFAULT_TAG = "v1"
@@ -21,6 +21,10 @@ INSTANCE_TYPES: dict[str, tuple[float, int]] = {
     "16384mb": (8, 16384),
 }
 
+# name: value. Versions that name none run at the middle one.
+GPU_PRIORITIES = {"production": 100, "interactive": 50, "batch": 0}
+DEFAULT_GPU_PRIORITY = "interactive"
+
 
 @transaction.atomic
 def install() -> None:
@@ -37,6 +41,15 @@ def install() -> None:
             [
                 InstanceType(name=name, display_name=f"{memory} MiB, {cpu:g} CPU", cpu=cpu, memory=memory)
                 for name, (cpu, memory) in INSTANCE_TYPES.items()
+            ],
+            ignore_conflicts=True,
+        )
+    GpuPolicy.objects.get_or_create(id=1)
+    if not GpuPriority.objects.exists():
+        GpuPriority.objects.bulk_create(
+            [
+                GpuPriority(name=name, value=value, default=name == DEFAULT_GPU_PRIORITY)
+                for name, value in GPU_PRIORITIES.items()
             ],
             ignore_conflicts=True,
         )

@@ -18,6 +18,7 @@ from accounts.models import Project, User
 from deployments import triggers
 from deployments.models import DeploymentVersion, Revision, Rollout
 from deployments.services import quotas
+from deployments.services.gpu import demand
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def change(version: DeploymentVersion, **columns: Any) -> None:
     for name, value in columns.items():
         setattr(version, name, value)
     reconcile_later(version.pk)
+    if demand.may_need(version):
+        schedule_gpus_later()
 
 
 def roll_out(
@@ -113,6 +116,11 @@ def roll_out(
 def reconcile_later(version_id: uuid.UUID) -> None:
     """Wakes the reconciler for a version once the transaction has committed."""
     transaction.on_commit(lambda: triggers.wake(version_id))
+
+
+def schedule_gpus_later() -> None:
+    """Has the claims on GPUs looked at anew once the transaction has committed."""
+    transaction.on_commit(lambda: triggers.schedule_gpus() and None)
 
 
 def collect_garbage_later() -> None:

@@ -10,12 +10,20 @@ from kombu.exceptions import OperationalError
 
 from deployments import cluster as clusters
 from deployments.services import artifacts, scaling
-from deployments.tasks import garbage, reconciling, requests, sweeping
+from deployments.tasks import garbage, gpu, reconciling, requests, sweeping
 from kube.errors import ClusterUnreachable
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["autoscale", "collect_garbage", "reconcile", "remove_unreferenced_files", "requests", "sweep"]
+__all__ = [
+    "autoscale",
+    "collect_garbage",
+    "reconcile",
+    "remove_unreferenced_files",
+    "requests",
+    "schedule_gpus",
+    "sweep",
+]
 
 
 @shared_task(name="deployments.tasks.reconcile", ignore_result=True)
@@ -37,6 +45,15 @@ def collect_garbage() -> None:
 def remove_unreferenced_files() -> None:
     """Delete uploads whose revisions and model versions are gone."""
     artifacts.remove_unreferenced()
+
+
+@shared_task(name="deployments.tasks.schedule_gpus", ignore_result=True)
+def schedule_gpus() -> None:
+    """Decide over all claims on GPUs anew."""
+    try:
+        gpu.schedule(clusters.current(), timezone.now())
+    except ClusterUnreachable as error:
+        logger.warning("The GPU queue waits: %s", error)
 
 
 @shared_task(name="deployments.tasks.sweep", ignore_result=True)

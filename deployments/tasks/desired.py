@@ -107,7 +107,7 @@ def spec_of(
         replicas=replicas_of(version, held),
         size=size_of(kind),
         gated=held is not None and kind is not None and kind.accelerator > 0,
-        in_place=held is not None and latest is not None and latest.strategy == Rollout.Strategy.IN_PLACE,
+        in_place=held is not None and (latest is None or latest.strategy != Rollout.Strategy.SURGE),
         volume=volume(),
         variables=environment,
         processes=version.instance_processes,

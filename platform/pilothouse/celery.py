@@ -13,6 +13,7 @@ app.conf.beat_schedule = {
     # Whatever message was lost, this finds what it was about. A run that is late is dropped, not piled up.
     "sweep": {"task": "deployments.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
     "autoscale": {"task": "deployments.tasks.autoscale", "schedule": 2.0, "options": {"expires": 2}},
+    "schedule-gpus": {"task": "deployments.tasks.schedule_gpus", "schedule": 5.0, "options": {"expires": 5}},
     "collect-garbage": {"task": "deployments.tasks.collect_garbage", "schedule": 60.0, "options": {"expires": 60}},
     "collect-metrics": {"task": "monitoring.tasks.collect_metrics", "schedule": 10.0, "options": {"expires": 10}},
     "roll-up-metrics": {"task": "monitoring.tasks.roll_up_metrics", "schedule": 60.0, "options": {"expires": 60}},

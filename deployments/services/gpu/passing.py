@@ -1,0 +1,251 @@
+"""One pass over all claims: reality, wishes, decisions, in one transaction under one lock.
+
+Everything is computed anew from rows and the cluster, and written at the end: a worker that is killed leaves nothing
+half granted, and a pass that is repeated changes nothing.
+"""
+
+import datetime as dt
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Avg, F
+
+from deployments import triggers
+from deployments.models import GpuClaim, GpuNode, GpuPolicy, Rollout
+from deployments.scheduling.admission import run_pass
+from deployments.scheduling.claims import Snapshot
+from deployments.services.gpu import accounting, demand, idle, reality
+from deployments.services.gpu import claims as claims_of
+from deployments.services.gpu import rules as rules_of
+from deployments.services.gpu.outcome import Recorder, changed
+from deployments.services.gpu.snapshot import World, open_claims, snapshot, supply_of
+
+logger = logging.getLogger(__name__)
+
+State = GpuClaim.State
+LOCK = 0x67707573
+BUDGET_SECONDS = 20.0
+"""After this long further rounds are left to the next pass."""
+MAX_ROUNDS = 5
+GAP_SECONDS = 60
+"""Expected gap of a handover in place while nothing is known about how long the version takes to start."""
+
+
+@dataclass(slots=True)
+class Cluster:
+    """What the pass saw of the cluster: pods and PodDisruptionBudgets as objects."""
+
+    name: str
+    pods: Sequence[dict[str, Any]] = ()
+    budgets: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(slots=True)
+class Done:
+    """``versions`` are those whose claims changed."""
+
+    versions: set[uuid.UUID] = field(default_factory=set)
+    created: int = 0
+    saved: int = 0
+    note: str = ""
+
+
+def lock() -> bool:
+    """Whether this transaction is the one pass; given back at its end, also when its process is killed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+@transaction.atomic
+def run(seen: Cluster, now: dt.datetime) -> Done | None:
+    """One pass; None when another is under way. Wakes the reconciler for what changed, once committed."""
+    if not lock():
+        return None
+    return Pass(seen, now).run()
+
+
+class Pass:
+    def __init__(self, seen: Cluster, now: dt.datetime) -> None:
+        self.now, self.seen = now, seen
+        self.clock = time.monotonic()
+        self.rules = rules_of.load()
+        self.nodes = list(GpuNode.objects.prefetch_related("pools"))
+        self.claims = open_claims()
+        self.before = {str(claim.pk): claims_of.columns(claim) for claim in self.claims}
+        self.held = reality.held_by(seen.pods)
+        self.done = Done()
+
+    def run(self) -> Done:
+        resources = {flavor.name: flavor.resource for flavor in self.rules.flavors}
+        accounting.account(self.rules, self.claims, self.now)
+        self._reality(resources)
+        versions = demand.concerned()
+        wishes = claims_of.wishes(versions, set(resources.values()), claims_of.Levels.load())
+        idle.release(self.rules.settings, self.claims, self.now)
+        idle.wake(self.claims, self.now)
+        self.world = World(self.rules, supply_of(self._pools(), self.rules.flavors, self.claims), self.claims, self.now)
+        self._sync(wishes)
+        self._decide(wishes)
+        self._handovers(wishes)
+        self._save()
+        return self.done
+
+    def _pools(self) -> Iterable[Any]:
+        return [pool for node in self.nodes for pool in node.pools.all()]
+
+    def _reality(self, resources: dict[str, str]) -> None:
+        verdict = reality.reconcile(self.claims, self.held, self.nodes, self.seen.name, resources)
+        by_id = {str(claim.pk): claim for claim in self.claims}
+        for key in verdict.ended:
+            by_id[key].nodes, by_id[key].displaced_for = [], None
+        for key, (places, why) in verdict.lost.items():
+            claims_of.lose(by_id[key], places, why, self.now)
+
+    def _sync(self, wishes: dict[uuid.UUID, claims_of.Wish]) -> None:
+        by_version: dict[uuid.UUID | None, list[GpuClaim]] = {key: [] for key in wishes}
+        for claim in self.claims:
+            by_version.setdefault(claim.version_id, []).append(claim)
+        for key, found in by_version.items():
+            wish = wishes.get(key) if key is not None else None
+            if wish is None:
+                for claim in found:
+                    claims_of.end(claim, self.now)
+                continue
+            self.claims += claims_of.sync(wish, found, self.world.supply, self.now)
+        self.world.claims = [claim for claim in self.claims if claim.ended_at is None]
+
+    # -- decisions ------------------------------------------------------------------------------------------
+
+    def _decide(self, wishes: dict[uuid.UUID, claims_of.Wish]) -> None:
+        """A first round for the types that versions like best, further ones for those they fall back to."""
+        recorder = Recorder(self.world, {str(claim.pk): claim for claim in self.world.claims})
+        protected = reality.protected(self.world.claims, self.held, self.seen.budgets)
+        queue = [claim for claim in self.world.claims if self._queues(claim)]
+        for number in range(MAX_ROUNDS):
+            asking = self._round(number, queue, wishes, recorder)
+            if number and not asking:
+                return
+            if number and time.monotonic() - self.clock > BUDGET_SECONDS:
+                self.done.note = "The pass took long; types that versions fall back to were left to the next one."
+                return
+            view = snapshot(self.world, asking, protected)
+            if not number:
+                recorder.all(run_pass(view))
+                continue
+            for grant in run_pass(_gently(view)).granted:
+                recorder.granted(grant)
+            for claim in asking:
+                if claim.state != State.PLACED:
+                    wish = wishes[claim.version_id]  # type: ignore[index]
+                    claims_of.set_kind(claim, wish.choices[0].kind, self.world.supply)
+
+    def _queues(self, claim: GpuClaim) -> bool:
+        open_ = claim.state in (State.WAITING, State.EVICTED, State.REFUSED)
+        return open_ and not claim.nodes and claim.part != GpuClaim.SURGE
+
+    def _round(
+        self, number: int, queue: list[GpuClaim], wishes: dict[uuid.UUID, claims_of.Wish], recorder: Recorder
+    ) -> list[GpuClaim]:
+        """Claims that ask in this round, set to the type it is about; a type without devices is granted at once."""
+        asking = []
+        for claim in queue:
+            wish = wishes.get(claim.version_id) if claim.version_id is not None else None
+            if wish is None or claim.state == State.PLACED or (claim.reserved and number):
+                continue
+            if claim.part == 0 and not claim.reserved:
+                if number >= len(wish.choices):
+                    continue
+                choice = wish.choices[number]
+                waited = (self.now - claim.created_at).total_seconds()
+                if number and claim.state != State.REFUSED and waited < choice.after:
+                    continue
+                claims_of.set_kind(claim, choice.kind, self.world.supply)
+            elif number:
+                continue
+            if claim.devices == 0:
+                recorder.place(claim, "", [])
+            else:
+                asking.append(claim)
+        return asking
+
+    def _handovers(self, wishes: dict[uuid.UUID, claims_of.Wish]) -> None:
+        """How rollouts pass over: with one instance more where a slice is free, else in place, with the gap told."""
+        extra: dict[str, tuple[GpuClaim, Rollout]] = {}
+        placed = {claim.version_id: claim for claim in self.world.claims if claim.state == State.PLACED}
+        for wish in wishes.values():
+            rollout, base = wish.rolling, placed.get(wish.version.pk)
+            if rollout is None or rollout.strategy or base is None or base.instance_type is None:
+                continue
+            if not wish.version.ready_instances or not base.devices:
+                self._announce(rollout, Rollout.Strategy.IN_PLACE if base.devices else Rollout.Strategy.SURGE, None)
+                continue
+            claim = claims_of.new(wish, GpuClaim.SURGE, 1, base.instance_type, self.world.supply, self.now)
+            extra[str(claim.pk)] = (claim, rollout)
+        if not extra:
+            return
+        asking = [claim for claim, _ in extra.values()]
+        recorder = Recorder(self.world, {str(claim.pk): claim for claim in asking})
+        self.world.claims += asking
+        for grant in run_pass(_gently(snapshot(self.world, asking))).granted:
+            recorder.granted(grant)
+        for claim, rollout in extra.values():
+            if claim.state == State.PLACED:
+                self.claims.append(claim)
+                self._announce(rollout, Rollout.Strategy.SURGE, 0)
+            else:
+                self._announce(rollout, Rollout.Strategy.IN_PLACE, _start_seconds(rollout))
+
+    def _announce(self, rollout: Rollout, strategy: str, gap: int | None) -> None:
+        if Rollout.objects.filter(pk=rollout.pk, strategy="").update(strategy=strategy, expected_gap=gap):
+            self.done.versions.add(rollout.version_id)
+
+    # -- saving ---------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        fresh = [claim for claim in self.claims if str(claim.pk) not in self.before and claim.ended_at is None]
+        saved = changed(self.before, (claim for claim in self.claims if str(claim.pk) in self.before))
+        placed = {
+            claim.version_id
+            for claim in [*fresh, *saved]
+            if claim.state == State.PLACED and claim.placed_at == self.now and claim.version_id is not None
+        }
+        GpuClaim.objects.bulk_create(fresh, batch_size=500)
+        GpuClaim.objects.bulk_update(saved, [name.removesuffix("_id") for name in claims_of.COLUMNS], batch_size=200)
+        # Waiting for a place is not the rollout's fault: its time begins now.
+        Rollout.objects.filter(version__in=placed, state=Rollout.State.IN_PROGRESS).update(deadline_at=None)
+        rows, pools = reality.foreign_rows(self.nodes)
+        for node in rows:
+            values = {"foreign_cpu_milli": node.foreign_cpu_milli, "foreign_memory_mib": node.foreign_memory_mib}
+            GpuNode.objects.filter(pk=node.pk).exclude(**values).update(**values)
+        for pool in pools:
+            type(pool).objects.filter(pk=pool.pk).exclude(foreign=pool.foreign).update(foreign=pool.foreign)
+        self.done.versions |= {claim.version_id for claim in [*fresh, *saved] if claim.version_id is not None}
+        self.done.created, self.done.saved = len(fresh), len(saved)
+        GpuPolicy.objects.filter(id=1).update(
+            accounted_at=self.rules.settings.accounted_at,
+            passed_at=self.now,
+            pass_ms=int((time.monotonic() - self.clock) * 1000),
+            pass_note=self.done.note,
+        )
+        versions = sorted(self.done.versions)
+        transaction.on_commit(lambda: [triggers.wake(key) for key in versions] and None)
+
+
+def _gently(view: Snapshot) -> Snapshot:
+    """The same view, with nobody displaced."""
+    return replace(view, policy=replace(view.policy, reclaim=False, preempt_within_project=False), reserved={})
+
+
+def _start_seconds(rollout: Rollout) -> int:
+    """How long an instance of the version took to become ready in rollouts before."""
+    found = Rollout.objects.filter(
+        version=rollout.version_id, state=Rollout.State.COMPLETE, scheduled_at__isnull=False, ready_at__isnull=False
+    ).aggregate(mean=Avg(F("ready_at") - F("scheduled_at")))["mean"]
+    return max(1, round(found.total_seconds())) if found is not None else GAP_SECONDS
