@@ -11,6 +11,7 @@ import pytest
 
 from localcluster.client import Client
 from tests.contract.conftest import Cluster, Kubectl
+from tests.support.stack import eventually
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -57,7 +58,7 @@ def test_kubectl_takes_a_deployment_through_its_life(kubectl: Kubectl, cluster: 
     path = "jsonpath={.spec.template.spec.containers[0].env[0].value} {.status.readyReplicas}"
     assert kubectl("get", "deployment", "web", "-o", path) == "1 1"
     kubectl("scale", "deployment/web", "--replicas=0")
-    assert "0/0" in kubectl("get", "deployment", "web")
+    eventually(lambda: "0/0" in kubectl("get", "deployment", "web"), "no instance")
     assert "Replicas:               0 desired" in kubectl("describe", "deployment", "web")
     assert "ScalingReplicaSet" in kubectl("events")
     kubectl("delete", "deployment,service", "web", "--wait=false")
