@@ -174,6 +174,11 @@ SPECTACULAR_SETTINGS = {
         "RequestStatusEnum": "deployments.models.Request.Status",
         "InstanceStatusEnum": "deployments.models.Instance.Status",
         "RoleEnum": "accounts.models.Role",
+        "AlertKindEnum": "monitoring.models.AlertRule.Kind",
+        "AlertStateEnum": "monitoring.models.Alert.State",
+        "DeliveryStateEnum": "monitoring.models.Delivery.State",
+        "MetricTypeEnum": "monitoring.models.CustomMetric.Kind",
+        "WebhookEventEnum": "monitoring.models.Webhook.Event",
     },
 }
 

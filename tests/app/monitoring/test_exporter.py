@@ -1,6 +1,8 @@
 """What Prometheus reads of the platform, and who may."""
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,3 +48,11 @@ def test_versions_instances_and_queues_are_told(client: Client, fleet: Fleet) ->
     for line in text.splitlines():
         assert re.fullmatch(r'# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)+\})? \S+', line), line
     assert {name for name, _ in found} <= set(re.findall(r"# TYPE (\w+) ", text))
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(client: Client, fleet: Fleet) -> None:
+    told = set(re.findall(r"# TYPE (\w+) ", client.get("/metrics").content.decode()))
+    dashboard = json.loads((Path(__file__).parents[3] / "docs" / "grafana" / "pilothouse.json").read_text())
+    asked = set(re.findall(r"\bpilothouse_\w+", json.dumps([panel["targets"] for panel in dashboard["panels"]])))
+    assert len(asked) > 10
+    assert asked <= told
