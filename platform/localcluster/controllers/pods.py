@@ -49,10 +49,6 @@ def seconds_to_available(pod: Object, min_ready_seconds: int, at: datetime | Non
     return max(0.0, min_ready_seconds - age(ready.get("lastTransitionTime"), at))
 
 
-def is_available(pod: Object, min_ready_seconds: int, at: datetime | None = None) -> bool:
-    return seconds_to_available(pod, min_ready_seconds, at) == 0.0
-
-
 def controller_of(obj: Object) -> Object | None:
     """The owner reference that has `controller: true`."""
     for owner in obj["metadata"].get("ownerReferences") or []:

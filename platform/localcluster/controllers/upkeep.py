@@ -20,7 +20,6 @@ _EVENT_SECONDS = 3600.0
 _NODE_GRACE = 50.0
 _LOOK = 5.0
 _SWEEP = 60.0
-_EVICT_AFTER = 300.0
 _UNREACHABLE = "node.kubernetes.io/unreachable"
 _NOT_READY = "node.kubernetes.io/not-ready"
 

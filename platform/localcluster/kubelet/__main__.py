@@ -8,7 +8,7 @@ import getpass
 import logging
 import os
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ log = logging.getLogger("localcluster.kubelet")
 
 _ADDRESS = "127.0.0.1"
 _VERSION = "v1.36.2"
+_LAST_WORDS = 1.0  # seconds for events that are still to be written when the kubelet ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ async def run(options: Options) -> None:
                 await agent.begin()
         finally:
             await agent.leave(options.keep_pods)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*(r.flush() for r in host.recorders.values())), _LAST_WORDS)
             for task in list(host.tasks):
                 task.cancel()
             await asyncio.gather(*host.tasks, return_exceptions=True)

@@ -49,10 +49,6 @@ class Addresses:
             self._claim = _claim(self.block)
         return self._claim.fileno() if self._claim else None
 
-    @property
-    def cidr(self) -> str:
-        return f"{self._address(0)}/20"
-
     def allocate(self, wanted: str | None = None) -> str:
         """A free address, or `wanted` again."""
         if wanted:

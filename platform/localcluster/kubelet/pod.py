@@ -17,7 +17,7 @@ from localcluster.kubelet.containers import Container
 from localcluster.kubelet.host import Host
 from localcluster.kubelet.launch import hostname, user_of
 from localcluster.kubelet.reporter import Reporter
-from localcluster.kubelet.status import Facts, phase, pod_status
+from localcluster.kubelet.status import Facts, pod_status
 from localcluster.kubelet.volumes import MountError, Source, prepare
 from localcluster.resources import PODS
 from localcluster.times import age, now, rfc3339
@@ -342,8 +342,3 @@ class PodWorker:
         if self.reason:
             status["reason"], status["message"] = self.reason
         return self.pod, status
-
-    def is_finished(self) -> bool:
-        """Whether the containers have run to their end by themselves."""
-        policy = self.pod["spec"].get("restartPolicy", "Always")
-        return phase(policy, [c.view for c in self.init], [c.view for c in self.main]) in ("Succeeded", "Failed")
