@@ -49,7 +49,7 @@ def policies(tasks: list[Shape]) -> dict[str, Callable[[], Policy]]:
 def seeds_of(text: str) -> list[int]:
     """'42-51' or '1,2,5' as a list."""
     try:
-        seeds = []
+        seeds: list[int] = []
         for part in text.split(","):
             first, _, last = part.partition("-")
             seeds += range(int(first), int(last or first) + 1)

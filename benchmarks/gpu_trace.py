@@ -21,23 +21,31 @@ from deployments.scheduling.options import Policy
 from deployments.scheduling.placement import Placer
 from deployments.scheduling.shapes import NodeSpec, Shape
 
+PLENTY_MIB = 1 << 40
+
 
 def read_nodes(path: Path) -> list[NodeSpec]:
-    """Nodes of a CSV with the columns sn, cpu_milli, memory_mib, gpu and optionally model."""
+    """Nodes of a CSV with the columns sn, cpu_milli, gpu and optionally memory_mib (absent: plenty) and model."""
     return [
-        NodeSpec(row["sn"], int(row["cpu_milli"]), int(row["memory_mib"]), int(row["gpu"]), row.get("model") or "")
-        for row in _rows(path, ("sn", "cpu_milli", "memory_mib", "gpu"))
+        NodeSpec(
+            row["sn"],
+            int(row["cpu_milli"]),
+            int(row.get("memory_mib") or PLENTY_MIB),
+            int(row["gpu"]),
+            row.get("model") or "",
+        )
+        for row in _rows(path, ("sn", "cpu_milli", "gpu"))
     ]
 
 
 def read_tasks(path: Path) -> list[Shape]:
-    """Tasks of a CSV with name, cpu_milli, memory_mib, num_gpu, gpu_milli and optionally gpu_spec (A|B)."""
+    """Tasks of a CSV with name, cpu_milli, num_gpu, gpu_milli and optionally memory_mib and gpu_spec (A|B)."""
     tasks = []
-    for row in _rows(path, ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")):
+    for row in _rows(path, ("name", "cpu_milli", "num_gpu", "gpu_milli")):
         gpus = int(row["num_gpu"])
         models = frozenset(filter(None, (row.get("gpu_spec") or "").split("|")))
         milli = int(row["gpu_milli"] or 0) if gpus else 0
-        tasks.append(Shape(int(row["cpu_milli"]), int(row["memory_mib"]), gpus, milli, models))
+        tasks.append(Shape(int(row["cpu_milli"]), int(row.get("memory_mib") or 0), gpus, milli, models))
     return tasks
 
 

@@ -43,9 +43,15 @@ def test_the_last_columns_may_be_missing(trace):
     assert all(not task.models for task in read_tasks(trace / "tasks.csv"))
 
 
-@pytest.mark.parametrize(
-    ("text", "says"), [("name,cpu_milli\nx,1\n", "memory_mib"), (TASKS.splitlines()[0], "no rows")]
-)
+def test_traces_without_memory_are_placed_by_cpu_and_gpu(trace):
+    lines = [line.split(",") for line in TASKS.splitlines()]
+    (trace / "tasks.csv").write_text("\n".join(",".join(line[:2] + line[3:]) for line in lines))
+    tasks = read_tasks(trace / "tasks.csv")
+    assert {task.memory_mib for task in tasks} == {0}
+    assert replay(read_nodes(trace / "nodes.csv"), tasks, BestFit, seed=1).allocated[-1] > 50
+
+
+@pytest.mark.parametrize(("text", "says"), [("name,cpu_milli\nx,1\n", "num_gpu"), (TASKS.splitlines()[0], "no rows")])
 def test_unusable_files_are_refused_with_the_reason(trace, text, says):
     (trace / "tasks.csv").write_text(text)
     with pytest.raises(SystemExit, match=says):
