@@ -53,17 +53,18 @@ def check_url(url: str) -> SplitResult:
     return parts
 
 
-def check_address(address: Address) -> None:
-    """Raises Refused for an address that webhooks must not reach."""
+def check_address(address: Address, name: str = "") -> None:
+    """Raises Refused, naming the address or ``name``, for one that webhooks must not reach."""
+    name = name or str(address)
     inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
     if inner is not None:
-        check_address(inner)
+        check_address(inner, name)
     if address.is_link_local or address in METADATA or address.is_multicast or address.is_unspecified:
-        raise Refused(f"{address} is an address that webhooks never call")
+        raise Refused(f"{name} is at an address that webhooks never call")
     private = not address.is_global or address.is_reserved
     if private and not settings.PILOTHOUSE_WEBHOOKS_TO_PRIVATE:
         raise Refused(
-            f"{address} is a private address; the platform team can allow them with PILOTHOUSE_WEBHOOKS_TO_PRIVATE=1"
+            f"{name} is at a private address; the platform team can allow those with PILOTHOUSE_WEBHOOKS_TO_PRIVATE=1"
         )
 
 
@@ -76,7 +77,8 @@ def resolve(parts: SplitResult) -> Address:
         raise Refused(f"The host '{host}' is not known: {error}") from None
     addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
     for address in addresses:
-        check_address(address)
+        # Told by its name: what names resolve to in here is not for everybody.
+        check_address(address, f"'{host}'")
     if not addresses:
         raise Refused(f"The host '{host}' has no address")
     return addresses[0]
