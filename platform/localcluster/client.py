@@ -30,6 +30,7 @@ _PATCH_TYPES = {
     "strategic": "application/strategic-merge-patch+json",
 }
 _LARGE = 1024 * 1024
+_TLS_GOODBYE_SECONDS = 0.1
 _APPLY_TYPE = "application/apply-patch+yaml"
 
 
@@ -107,9 +108,15 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if session.connector is not None:
+            # Waiting for the peers to say goodbye would leave the connections open after this returns.
+            await session.connector.close(abort_ssl=True)
+        await session.close()
+        # Answers that were not read to their end leave TLS connections that close by themselves, in a few turns.
+        await asyncio.sleep(_TLS_GOODBYE_SECONDS if self.connection.tls else 0)
 
     @property
     def session(self) -> aiohttp.ClientSession:
