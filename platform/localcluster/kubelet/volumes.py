@@ -71,7 +71,7 @@ def _host_path(spec: Object, source: Source) -> Path:
     path, kind = Path(spec["path"]), spec.get("type") or ""
     if kind == "DirectoryOrCreate" and not path.exists():
         path.mkdir(parents=True, mode=0o755)
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             # A directory made for this pod belongs to the pod's user, or nobody could write into it.
             os.chown(path, source.uid, source.gid)
     elif kind == "FileOrCreate" and not path.exists():
@@ -171,7 +171,7 @@ def write_files(target: Path, files: Mapping[str, File], uid: int, gid: int) -> 
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(file.content)
         place.chmod(file.mode)
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):  # not root, or a user that this namespace does not know (EINVAL)
             os.chown(place, uid, gid)
     data, link = target / "..data", target / "..data_tmp"
     old = os.readlink(data) if data.is_symlink() else None
