@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from monitoring.models import LogRetention, LogSource
 TABLE = "monitoring_logline"
 COLUMNS = 'source_id, "time", ordinal, level, request_id, "text"'
 DAY = 86400 * 10**9
-PAGE = 2000
+PAGE = 4000
+FEWEST = 10
 DELETE_BATCH = 20_000
 _PARTITION = re.compile(rf"^{TABLE}_(\d{{8}})$")
 _SPECIAL = re.compile(r"[\\\t\n\r]")
@@ -45,9 +47,9 @@ class PostgresStore:
     def read(self, sources: Mapping[int, LogSource], window: Window) -> Iterator[StoredLine]:
         after: StoredLine | None = None
         while True:
-            page = _page(list(sources), window, after)
+            page, last = _page(list(sources), window, after)
             yield from page
-            if len(page) < PAGE:
+            if last:
                 return
             after = page[-1]
 
@@ -160,32 +162,56 @@ def _plain(text: str) -> str:
     return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], text) if text else ""
 
 
-def _page(sources: list[int], window: Window, after: StoredLine | None) -> list[StoredLine]:
+def _page(sources: list[int], window: Window, after: StoredLine | None) -> tuple[list[StoredLine], bool]:
+    """The lines that follow in the window's order, at least one when there is any, and whether these are the last."""
     if not sources:
-        return []
+        return [], True
     order = "ASC" if window.forward else "DESC"
-    conditions, values = ['l."time" >= %s', 'l."time" < %s'], [window.begin, window.stop]
+    conditions: list[str] = ['l."time" >= %s', 'l."time" < %s']
+    values: list[Any] = [window.begin, window.stop]
     if after is not None:
         sign = ">" if window.forward else "<"
         conditions += [f'l."time" {sign}= %s', f'(l."time", l.source_id, l.ordinal) {sign} (%s, %s, %s)']
-        values += [after.time, after.time, after.source, after.ordinal]
+        values += [after.time, *_key(after)]
     for needle in window.needles:
         conditions.append('position(%s in l."text") > 0')
-        values.append(needle)  # type: ignore[arg-type]
+        values.append(needle)
+    where = " AND ".join(conditions)
     if window.request_id:
-        conditions.append("l.request_id = %s")
-        values.append(window.request_id)  # type: ignore[arg-type]
-    # Of each source no more than a page, by its index: one source with many lines costs the others nothing.
-    statement = f"""
-        SELECT l.* FROM unnest(%s::bigint[]) AS s(id) CROSS JOIN LATERAL (
-            SELECT {COLUMNS.replace("source_id", "l.source_id")} FROM {TABLE} l
-            WHERE l.source_id = s.id AND {" AND ".join(conditions)}
-            ORDER BY l."time" {order}, l.ordinal {order} LIMIT {PAGE}
-        ) l ORDER BY l."time" {order}, l.source_id {order}, l.ordinal {order} LIMIT {PAGE}
-    """  # noqa: S608
+        # A request has few lines, and an index of its own.
+        most = PAGE
+        statement = (
+            f"SELECT {COLUMNS} FROM {TABLE} l WHERE l.source_id = ANY(%s::bigint[]) AND {where} "  # noqa: S608
+            f'AND l.request_id = %s ORDER BY l."time" {order}, l.source_id {order}, l.ordinal {order} LIMIT {most}'
+        )
+        values.append(window.request_id)
+    else:
+        # Of each source its part of a page, by the table's key.
+        most = max(PAGE // len(sources), FEWEST)
+        columns = COLUMNS.replace("source_id", "l.source_id")
+        statement = f"""
+            SELECT l.* FROM unnest(%s::bigint[]) AS s(id) CROSS JOIN LATERAL (
+                SELECT {columns} FROM {TABLE} l WHERE l.source_id = s.id AND {where}
+                ORDER BY l."time" {order}, l.ordinal {order} LIMIT {most}
+            ) l
+        """  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(statement, [sources, *values])
-        return [
+        found = [
             StoredLine(source, time, ordinal, text, level, request_id)
             for source, time, ordinal, level, request_id, text in cursor.fetchall()
         ]
+    if window.request_id:
+        return found, len(found) < most
+    found.sort(key=_key, reverse=not window.forward)
+    counts, lasts = Counter(line.source for line in found), {line.source: _key(line) for line in found}
+    cut = [lasts[source] for source, count in counts.items() if count == most]
+    if not cut:
+        return found, True
+    # Beyond the first end of a part that was cut, lines of that source may be missing: they come with the next page.
+    end = min(cut) if window.forward else max(cut)
+    return [line for line in found if (_key(line) <= end if window.forward else _key(line) >= end)], False
+
+
+def _key(line: StoredLine) -> tuple[int, int, int]:
+    return line.time, line.source, line.ordinal

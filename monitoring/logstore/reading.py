@@ -145,8 +145,10 @@ def _kept(
     for scanned, line in enumerate(store.read(sources, window)):
         if taken == limit or scanned == MOST_SCANNED:
             return
+        if not wanted.matches(line.text):
+            continue
         entry = Entry(line.time, line.text, {**labels[line.source], **line_labels(line.text)})
-        if wanted.selects(entry.labels) and wanted.matches(entry.text):
+        if wanted.selects(entry.labels):
             taken += 1
             yield line, entry
 

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from kube.logs import Line
 from monitoring import keeping
 from monitoring.keeping import Collected
-from monitoring.logstore import StoredLine
+from monitoring.logstore import StoredLine, postgres
 from monitoring.logstore.base import Window
 from monitoring.logstore.postgres import PAGE, PostgresStore, partitions, prepare_days
 from monitoring.logstore.sources import remove_empty
@@ -117,6 +117,23 @@ def test_reading_is_ordered_over_sources_and_pages(fleet: Fleet) -> None:
     assert [line.time - BASE for line in PostgresStore().read(sources, Window())] == forward[::-1]
     part = Window(begin=BASE + 3, stop=BASE + 7, forward=True)
     assert [line.time - BASE for line in PostgresStore().read(sources, part)] == [3, 4, 5, 6]
+
+
+def test_reading_leaves_out_nothing_where_sources_are_unequal(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "PAGE", 6)
+    monkeypatch.setattr(postgres, "FEWEST", 2)
+    rows = [source(fleet) for _ in range(3)]
+    times = ([1, 1, 1, 1, 1, 9], [1, 2, 3, 4, 5, 6, 7, 8, 9], [5, 5, 9])
+    lines = [
+        StoredLine(row.pk, BASE + time, ordinal, "x")
+        for row, own in zip(rows, times, strict=True)
+        for ordinal, time in enumerate(own)
+    ]
+    sources = {row.pk: row for row in rows}
+    PostgresStore().append(sources, lines)
+    expected = sorted(lines, key=lambda line: (line.time, line.source, line.ordinal))
+    assert list(PostgresStore().read(sources, Window(forward=True))) == expected
+    assert list(PostgresStore().read(sources, Window())) == expected[::-1]
 
 
 def test_the_store_looks_for_texts_and_requests_itself(fleet: Fleet) -> None:

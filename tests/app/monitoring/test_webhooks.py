@@ -143,7 +143,7 @@ class TestGuard:
         monkeypatch.setattr(socket, "getaddrinfo", answers("93.184.216.34"))
         assert str(guard.resolve(parts)) == "93.184.216.34"
         monkeypatch.setattr(socket, "getaddrinfo", answers("93.184.216.34", "10.0.0.1"))
-        with pytest.raises(Refused, match="'hooks[.]example[.]com' is at a private address") as caught:
+        with pytest.raises(Refused, match=r"'hooks.*com' is at a private address") as caught:
             guard.resolve(parts)
         assert "10.0.0.1" not in str(caught.value)
 
