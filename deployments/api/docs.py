@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from drf_spectacular.generators import SchemaGenerator
 
+PREFIX = "/api/v1"
 METHODS = ("get", "post", "put", "patch", "delete")
 # Deep enough for every body of ours, and an end for schemas that refer to themselves.
 MAX_DEPTH = 5
@@ -30,7 +31,7 @@ def docs(request: HttpRequest) -> HttpResponse:
     groups: dict[str, list[dict[str, Any]]] = {}
     for operation in _operations(schema()):
         groups.setdefault(operation["tag"], []).append(operation)
-    context = {"title": "API reference", "groups": groups, "base": settings.PILOTHOUSE_URL}
+    context = {"title": "API reference", "groups": dict(sorted(groups.items())), "base": settings.PILOTHOUSE_URL}
     return render(request, "api/docs.html", context)
 
 
@@ -45,7 +46,7 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "id": operation["operationId"],
                 "tag": operation["tags"][0],
                 "method": method.upper(),
-                "path": path,
+                "path": path.removeprefix(PREFIX),
                 "description": operation.get("description", ""),
                 "parameters": [
                     {**parameter, "type": parameter["schema"].get("type", "")}

@@ -272,7 +272,7 @@ class CancelView(OfOwner):
 _OPERATIONS: dict[type[ApiView], dict[str, str]] = {
     RequestsView: {"get": "requests_list", "post": "requests_create"},
     RequestView: {"get": "requests_get", "patch": "requests_update", "delete": "requests_delete"},
-    BatchView: {"post": "requests_batch_create"},
+    BatchView: {"post": "requests_create"},
     StreamView: {"post": "requests_stream"},
     CollectView: {"post": "requests_batch_get"},
     DeleteView: {"post": "requests_batch_delete"},
@@ -284,7 +284,10 @@ def named(prefix: str) -> dict[str, type[ApiView]]:
     """The views by class name, their operations named for one scope: deployment or deployment_version."""
     return {
         view.__name__: extend_schema_view(
-            **{method: extend_schema(operation_id=f"{prefix}_{name}") for method, name in operations.items()}
+            **{
+                method: extend_schema(operation_id=f"{'batch_' if view is BatchView else ''}{prefix}_{name}")
+                for method, name in operations.items()
+            }
         )(type(f"{prefix.title().replace('_', '')}{view.__name__}", (view,), {}))
         for view, operations in _OPERATIONS.items()
     }
