@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,11 +34,14 @@ from deployments.scheduling.workload import Workload  # noqa: E402
 MARKS = (95, 100, 130)
 
 
-def policies(tasks: list[Shape]) -> dict[str, Callable[[], Policy]]:
+def policies(nodes: list[NodeSpec], tasks: list[Shape]) -> dict[str, Callable[[], Policy]]:
     """Makers of each policy; those that learn get the frequencies of the tasks, not their order."""
     workload = Workload.of(tasks)
+    capacity: Counter[str] = Counter()
+    for node in nodes:
+        capacity[node.model] += node.gpus
     return {
-        "pilothouse": lambda: PilothousePolicy(workload),
+        "pilothouse": lambda: PilothousePolicy(workload, capacity),
         "fgd": lambda: FragmentationGradient(workload),
         "bestfit": BestFit,
         "dotprod": DotProd,
@@ -90,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         for copy in range(options.copies)
         for node in nodes
     ]
-    makers = policies(tasks)
+    makers = policies(nodes, tasks)
     wanted = [name for name in options.policies.split(",") if name]
     unknown = [name for name in wanted if name not in makers]
     if unknown or not wanted:

@@ -109,7 +109,7 @@ def replay(
     sequence = arrivals(tasks, capacity, times, seed)
     order = list(range(len(nodes)))
     random.Random(seed + 1_000_003).shuffle(order)
-    placer = Placer(Fleet(nodes, order), policy(), sorted(set(tasks), key=repr), seed)
+    placer = Placer(Fleet(nodes, order), policy(), sorted(set(tasks), key=lambda task: task.sort_key), seed)
     allocated = np.zeros(len(sequence))
     start, held = time.process_time(), 0
     for index, task in enumerate(sequence):

@@ -54,7 +54,14 @@ class Books:
         wanted = {self.shape(claim, flavor) for claim in self.snapshot.waiting for flavor in claim.flavors}
         seen = [claim.shape for claim in self.snapshot.waiting] + [r.claim.shape for r in self.snapshot.running]
         typical = self.snapshot.workload or (Workload.of(seen) if seen else None)
-        return Placer(fleet, _placement_policy(typical), sorted(wanted, key=repr))
+        capacity: Counter[str] = Counter()
+        for node in nodes:
+            capacity[node.model] += node.gpus
+        return Placer(
+            fleet,
+            _placement_policy(typical, tuple(sorted(capacity.items()))),
+            sorted(wanted, key=lambda shape: shape.sort_key),
+        )
 
     def shape(self, claim: Claim, flavor: str) -> Shape:
         """The claim's shape bound to the products of that flavor."""
@@ -175,9 +182,9 @@ class Books:
 
 
 @lru_cache(maxsize=16)
-def _placement_policy(workload: Workload | None) -> PilothousePolicy:
+def _placement_policy(workload: Workload | None, capacity: tuple[tuple[str, int], ...]) -> PilothousePolicy:
     """Prices of a workload take some time to find and hold for every pass until history is looked at anew."""
-    return PilothousePolicy(workload)
+    return PilothousePolicy(workload, dict(capacity))
 
 
 def most_on(shape: Shape, node: NodeSpec) -> int:

@@ -57,6 +57,12 @@ class Shape:
         """Thousandths of GPUs taken in all."""
         return self.gpus * self.gpu_milli
 
+    @property
+    def sort_key(self) -> tuple[int, int, int, int, tuple[str, ...]]:
+        """Largest first; an order that is the same in every process."""
+        models = tuple(sorted(self.models))
+        return (-self.gpus, -self.gpu_milli, -self.cpu_milli, -self.memory_mib, models)
+
     def describe(self) -> str:
         """The shape in words, as shown to people: '2 GPUs, 8 CPUs, 16 GiB'."""
         parts = [f"{self.cpu_milli / 1000:g} CPUs", f"{self.memory_mib / 1024:.3g} GiB"]

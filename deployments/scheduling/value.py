@@ -10,6 +10,7 @@ more CPU, all shares), with other arrival orders than those reported; only frequ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +29,11 @@ class Weights:
     """What each part of a node's value counts, per GPU; positive for what one wants to have little of.
 
     fragmentation: GPUs a typical task cannot use (FGD); worth: leftovers at cutting-stock prices; uses_single and
-    uses_multi: GPUs that single and multi-GPU tasks could use, by their part of demand; fits_count and fits_demand:
-    chance that a typical task fits, by number and by demand, fits_twice: by demand, counting up to two;
-    opened_devices: devices in part use; cpu_25, cpu_75, cpu_92: GPUs stranded if tasks come that want as much CPU
-    per GPU as that percentile; memory_85: the same for memory; cpu_memory: by whichever is short, for the mean task.
+    uses_multi: GPUs that single and multi-GPU tasks could use, by their part of demand; fits_count and
+    fits_demand: chance that a typical task fits, by number and by demand, fits_twice: by demand, counting up to
+    two; opened_devices: devices in part use; cpu_25, cpu_75, cpu_92: GPUs stranded if tasks come that want as much
+    CPU per GPU as that percentile; memory_85: the same for memory; cpu_memory: by whichever is short, for the mean
+    task; product: GPUs of a product that choosy tasks need, times the square of the part they claim.
     They were fitted together, so that single signs say little.
     """
 
@@ -48,15 +50,22 @@ class Weights:
     cpu_92: float = 0.803
     memory_85: float = 1.254
     cpu_memory: float = 1.347
+    product: float = 1.5
 
 
 class PilothousePolicy:
-    """See module. `workload` is the platform's history; None before there is any."""
+    """See module. `workload` is the platform's history, None before there is any; `capacity` is the number of GPUs
+    per product, without which all products count as equally sought after."""
 
     name = "pilothouse"
     random = False
 
-    def __init__(self, workload: Workload | None, weights: Weights | None = None) -> None:
+    def __init__(
+        self,
+        workload: Workload | None,
+        capacity: Mapping[str, int] | None = None,
+        weights: Weights | None = None,
+    ) -> None:
         self.weights = w = weights or Weights()
         full = workload or Workload((), ())
         typical = full.condensed(KINDS)
@@ -77,6 +86,7 @@ class PilothousePolicy:
         self._fragmentation_base = np.float32(w.fragmentation * count.sum())
         self._ratios(full)
         self._worth = _worth(full)
+        self._claimed = claimed_products(full, capacity or {})
         self._admissible: dict[str, Floats] = {}
         self._per_device = np.where(self._gpus == 1, 1, 1 / np.maximum(self._gpus, 1)).astype(np.float32)
         self._any_device = np.where(gpu, 0, 1e9).astype(np.float32)
@@ -125,7 +135,8 @@ class PilothousePolicy:
         # Pieces are whole numbers; a little more keeps 8 x 1/8 from rounding down to 0.
         by_device = np.floor(rows[:, 2 : 2 + kinds] * self._per_device + 1e-3) + self._any_device
         saved = self._first - rows[:, 2 + kinds :] * self._fragmentation
-        option_cost = own + self._fragmentation_base * free
+        price = self._fragmentation_base - self.weights.product * self._claimed.get(state.model, 0.0) ** 2
+        option_cost = own + np.float32(price) * free
 
         times = by_host[shape]
         np.minimum(times, by_device[option], out=times)
@@ -152,6 +163,33 @@ class PilothousePolicy:
             known = np.array([not s.models or model in s.models for s in self._shapes], np.float32)
             self._admissible[model] = known
         return known
+
+
+def claimed_products(workload: Workload, capacity: Mapping[str, int]) -> dict[str, float]:
+    """Part of each product's GPUs, 0 to 1, that tasks which cannot go elsewhere will want when the fleet is full.
+
+    Tasks are spread over the products they admit, the choosiest first, in proportion to what is left there; each
+    counts by the part of the fleet it does not admit, so tasks that take anything count nothing.
+    """
+    total = sum(capacity.values())
+    if not total:
+        return {}
+    left = {product: float(count) for product, count in capacity.items()}
+    claimed = dict.fromkeys(capacity, 0.0)
+    demand: dict[frozenset[str], float] = {}
+    for shape, share in zip(workload.shapes, workload.demand_shares().tolist(), strict=True):
+        if shape.models:
+            admitted = frozenset(shape.models & capacity.keys())
+            demand[admitted] = demand.get(admitted, 0.0) + share * total
+    for names in sorted(demand, key=lambda names: (sum(capacity[n] for n in names), sorted(names))):
+        admitted = sorted(names)
+        room = sum(left[name] for name in admitted)
+        choosy = 1 - sum(capacity[name] for name in admitted) / total
+        for name in admitted if room else ():
+            part = min(left[name], demand[names] * left[name] / room)
+            claimed[name] += part * choosy
+            left[name] -= part
+    return {name: claimed[name] / count for name, count in capacity.items() if count}
 
 
 def _worth(workload: Workload) -> Floats:

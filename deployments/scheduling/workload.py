@@ -29,7 +29,7 @@ class Workload:
         if not counts:
             raise PlannerInputError("history", "is empty; give at least one shape")
         total = sum(counts.values())
-        ordered = sorted(counts.items(), key=lambda item: (-item[1], _sort_key(item[0])))
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0].sort_key))
         return cls(tuple(s for s, _ in ordered), tuple(n / total for _, n in ordered))
 
     def popular(self, share: float) -> Workload:
@@ -63,13 +63,8 @@ class Workload:
                 scale = shape.demand_milli / kin if kin and shape.demand_milli else 1.0
                 weights[nearest] += self.weights[index] * scale
         total = sum(weights.values())
-        ordered = sorted(weights.items(), key=lambda item: (-item[1], _sort_key(self.shapes[item[0]])))
+        ordered = sorted(weights.items(), key=lambda item: (-item[1], self.shapes[item[0]].sort_key))
         return Workload(tuple(self.shapes[i] for i, _ in ordered), tuple(w / total for _, w in ordered))
-
-
-def _sort_key(shape: Shape) -> tuple[int, int, int, int, tuple[str, ...]]:
-    models = tuple(sorted(shape.models))
-    return (-shape.gpus, -shape.gpu_milli, -shape.cpu_milli, -shape.memory_mib, models)
 
 
 def _distance(a: Shape, b: Shape) -> float:

@@ -13,7 +13,7 @@ from deployments.scheduling.fragmentation import FragmentationGradient
 from deployments.scheduling.options import device_options
 from deployments.scheduling.placement import Placer
 from deployments.scheduling.shapes import NodeSpec, PlannerInputError, Shape, fits_empty
-from deployments.scheduling.value import PilothousePolicy
+from deployments.scheduling.value import PilothousePolicy, claimed_products
 from deployments.scheduling.workload import Workload
 
 HALF = Shape(1000, 1024, 1, 500)
@@ -222,6 +222,30 @@ def test_fgd_counts_what_a_typical_task_cannot_use():
     assert total == pytest.approx(2.7)
     assert below == pytest.approx([0.2, 0.2])
     assert holding.tolist() == [3, 3]
+
+
+def test_products_are_claimed_by_those_who_cannot_go_elsewhere():
+    only_b = Shape(1000, 1024, 1, 1000, frozenset({"B"}))
+    either = Shape(1000, 1024, 1, 1000, frozenset({"A", "B"}))
+    gone = Shape(1000, 1024, 1, 1000, frozenset({"Z"}))
+    capacity = {"A": 8, "B": 2, "": 0}
+    assert claimed_products(Workload.of([ONE]), capacity) == {"A": 0, "B": 0}
+    claimed = claimed_products(Workload.of([ONE] * 9 + [only_b]), capacity)
+    assert claimed["B"] == pytest.approx(0.5 * 0.8), "one of two, by tasks that do not admit four fifths"
+    assert claimed["A"] == 0
+    assert claimed_products(Workload.of([only_b]), capacity)["B"] == pytest.approx(0.8)
+    assert claimed_products(Workload.of([either, gone]), capacity) == {"A": 0, "B": 0}
+    assert claimed_products(Workload.of([ONE]), {}) == {}
+
+
+def test_tasks_that_take_anything_leave_the_claimed_product_alone():
+    only_b = Shape(1000, 1024, 1, 1000, frozenset({"B"}))
+    nodes = [NodeSpec("b", 64_000, 65_536, 2, "B"), NodeSpec("a", 64_000, 65_536, 8, "A")]
+    workload = Workload.of([ONE] * 8 + [only_b] * 2)
+    policy = PilothousePolicy(workload, {"A": 8, "B": 2})
+    placer = Placer(Fleet(nodes), policy, [ONE, only_b])
+    assert [placer.place(ONE).node for _ in range(8)] == [1] * 8
+    assert [placer.place(only_b).node for _ in range(2)] == [0] * 2
 
 
 def test_workload_keeps_its_demand_when_condensed():
