@@ -2,9 +2,13 @@
 
 ICONS: dict[str, str] = {
     "alert": "M8 2.2 14.2 13.2H1.8Z M8 6.4v3.2 M8 11.4v.1",
+    "arrow-down": "M8 3v10 M4 9l4 4 4-4",
     "arrow-left": "M13 8H3 M7 4 3 8l4 4",
     "arrow-right": "M3 8h10 M9 4l4 4-4 4",
+    "arrow-up": "M8 13V3 M4 7l4-4 4 4",
+    "bell": "M3.5 11.5h9 M4.5 11.5V7a3.5 3.5 0 0 1 7 0v4.5 M6.8 13.8h2.4",
     "box": "M8 1.8 13.6 4.8v6.4L8 14.2 2.4 11.2V4.8Z M2.6 5 8 8l5.4-3 M8 8v6",
+    "chart": "M2.5 2.5v11h11 M5 10l2.5-3 2 2L13 5",
     "check": "M3 8.5 6.5 12 13 4.5",
     "chevron": "M6 3.5 10.5 8 6 12.5",
     "chevrons": "M5 6l3-3 3 3 M5 10l3 3 3-3",

@@ -1,11 +1,11 @@
 // <log-tail data-topic="logs:VERSION">: the newest lines of all instances. Follows until one scrolls up.
 // Lines are put in as text only, so escape sequences and HTML in them are inert.
+import { parse } from "./log-line.js";
 import { watch } from "./live.js";
 
 const MOST_LINES = 2000;
 const NEAR_END_PX = 24;
 const COLOUR_COUNT = 6;
-const COLOURS = /\u001b\[[0-9;]*m/g;
 
 class LogTail extends HTMLElement {
   connectedCallback() {
@@ -76,16 +76,16 @@ class LogTail extends HTMLElement {
     const source = document.createElement("span");
     const text = document.createElement("span");
     const at = new Date(line.time);
-    const raw = String(line.text).replace(COLOURS, "");
-    const words = readable(raw);
+    const raw = String(line.text);
+    const { shown, fields, level } = parse(raw);
     time.textContent = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString([], { hour12: false });
     time.title = line.time;
     source.textContent = line.instance.slice(-5);
     source.title = `${line.instance}, revision ${line.revision}`;
     source.className = `log-source log-colour-${this.colour(line.instance)}`;
-    text.textContent = words;
-    if (words !== raw) text.title = raw;
-    row.className = `log-row ${severity(words)}`;
+    text.textContent = shown;
+    if (fields) text.title = raw;
+    row.className = `log-row log-columns log-level-${level}`;
     row.append(time, source, text);
     return row;
   }
@@ -125,27 +125,6 @@ class LogTail extends HTMLElement {
     this.lines.scrollTop = this.lines.scrollHeight;
     this.lines.focus({ preventScroll: true });
   }
-}
-
-// A line of JSON as "level event name=value ...", which one can read; anything else as it is.
-function readable(text) {
-  if (!text.startsWith("{")) return text;
-  let fields;
-  try {
-    fields = JSON.parse(text);
-  } catch {
-    return text;
-  }
-  const { time, level, event, message, msg, ...others } = fields;
-  const head = [level, event ?? message ?? msg].filter(Boolean);
-  if (head.length === 0) return text;
-  const rest = Object.entries(others).map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`);
-  return [...head, ...rest].join(" ");
-}
-
-function severity(text) {
-  if (/\b(error|exception|traceback|fatal|critical)\b/i.test(text)) return "log-error";
-  return /\bwarn(ing)?\b/i.test(text) ? "log-warn" : "";
 }
 
 customElements.define("log-tail", LogTail);

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -10,11 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Project, User
+from deployments import cluster as clusters
 from deployments.models import (
     Deployment,
     DeploymentVersion,
     EnvironmentBuild,
     EnvironmentVariable,
+    GpuClaim,
     Instance,
     Model,
     ModelVersion,
@@ -22,6 +25,9 @@ from deployments.models import (
     Revision,
     Rollout,
 )
+from kube.logs import Line
+from monitoring import previous
+from monitoring.logstore import reading
 from tests.app import factories
 
 Phase = DeploymentVersion.Phase
@@ -45,6 +51,7 @@ class Site:
     model_version: ModelVersion
     variable: EnvironmentVariable
     shared: EnvironmentVariable
+    claim: GpuClaim
 
     @property
     def names(self) -> list[str]:
@@ -108,7 +115,29 @@ def site(db: None) -> Site:
         model_version=model_version,
         variable=variable,
         shared=EnvironmentVariable.objects.create(project=project, name="API_URL", value="https://api.example.com"),
+        claim=GpuClaim.objects.create(
+            project=project, version=version, label="ranker/v1", devices=1, cpu_milli=1000, memory_mib=1024
+        ),
     )
+
+
+@pytest.fixture
+def pod_logs(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Line]]:
+    """Lines by pod, as a cluster would give them; with the suffix " previous" those of the container before."""
+    logs: dict[str, list[Line]] = {}
+
+    async def read(session: object, cluster: object, namespace: str, pod: str, container: str, **options: Any) -> Any:
+        name = f"{pod} previous" if options.get("previous") else pod
+        return [line for line in logs.get(name, []) if line.time >= options.get("since", 0)]
+
+    class Here:
+        def ssl_context(self) -> None:
+            return None
+
+    for module in (reading, previous):
+        monkeypatch.setattr(module, "read", read)
+    monkeypatch.setattr(clusters, "current", Here)
+    return logs
 
 
 @pytest.fixture

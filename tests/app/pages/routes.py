@@ -17,6 +17,7 @@ PAGES = {
     "revision": "viewer",
     "revision-file": "viewer",
     "version-settings": "viewer",
+    "gpus": "viewer",
     "models": "viewer",
     "model-create": "editor",
     "model": "viewer",
@@ -29,6 +30,14 @@ PAGES = {
     "project-audit": "viewer",
     "version-variable": "editor",
     "project-variable": "editor",
+}
+
+# What scripts and downloads of those pages fetch: name -> least standing (GET).
+DATA = {
+    "version-log-instances": "viewer",
+    "version-log-history": "viewer",
+    "version-log-previous": "viewer",
+    "version-log-download": "viewer",
 }
 
 # name -> least standing that may send it (POST).
@@ -46,6 +55,7 @@ ACTIONS = {
     "revision-create": "editor",
     "revision-rollback": "editor",
     "revision-rebuild": "editor",
+    "gpu-release": "editor",
     "model-create": "editor",
     "model-version-create": "editor",
     "model-delete": "editor",
@@ -82,8 +92,12 @@ def address(site: Site, name: str) -> str:
         return site.project_url(name, site.model.name, *number)
     if name in ("member-role", "service-user-rotate", "service-user-delete"):
         return site.project_url(name, site.people["viewer"].pk)
+    if name == "gpu-release":
+        return site.project_url(name, site.claim.pk)
     if name in ("project-variable", "project-variable-delete"):
         return site.project_url(name, site.shared.pk)
+    if name == "version-log-previous":
+        return f"{site.url(name)}?instance={site.instance.pk}"
     if name.startswith(("version", "revision")) or name == "deployment-update":
         return site.url(name, *more.get(name, []))
     return site.project_url(name)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings
@@ -10,8 +11,10 @@ from django.urls import URLPattern, URLResolver, reverse
 
 from accounts.models import AuditEvent
 from deployments.views import urls
+from kube.logs import Line
+from monitoring.views import urls as monitoring_urls
 from tests.app.pages.conftest import SECRET, Site
-from tests.app.pages.routes import ACTIONS, PAGES, STANDINGS, address
+from tests.app.pages.routes import ACTIONS, DATA, PAGES, STANDINGS, address
 
 Browser = Callable[[str], Client]
 
@@ -20,15 +23,15 @@ def _reaches(standing: str, needed: str) -> bool:
     return STANDINGS.index(standing) >= STANDINGS.index(needed)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_pages_open_by_role(site: Site, browser_of: Browser, page: str):
+@pytest.mark.parametrize("page", [*PAGES, *DATA])
+def test_pages_open_by_role(site: Site, browser_of: Browser, pod_logs: dict[str, list[Line]], page: str):
     url = address(site, page)
     for standing in STANDINGS:
-        expected = 200 if _reaches(standing, PAGES[page]) else 403
+        expected = 200 if _reaches(standing, (PAGES | DATA)[page]) else 403
         assert browser_of(standing).get(url).status_code == expected, standing
     assert browser_of("outsider").get(url).status_code == 404
     answer = browser_of("anonymous").get(url)
-    assert (answer.status_code, answer["Location"]) == (302, f"/sign-in/?next={url}")
+    assert (answer.status_code, answer["Location"]) == (302, f"/sign-in/?next={quote(url)}")
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -53,7 +56,8 @@ def _names(patterns: list[URLPattern | URLResolver]) -> set[str]:
 
 def test_every_route_of_a_project_is_covered():
     """A page that is added must say in `routes` who may open it."""
-    assert _names(urls.project_patterns) == set(PAGES) | set(ACTIONS) | {"member-remove"}
+    routes = _names(urls.project_patterns) | _names(monitoring_urls.project_patterns)
+    assert routes == set(PAGES) | set(DATA) | set(ACTIONS) | {"member-remove"}
 
 
 def test_an_outsider_cannot_tell_a_hidden_project_from_a_missing_one(site: Site, browser_of: Browser):

@@ -1,0 +1,1 @@
+"""Pages of monitoring: logs, metrics, events, alerts. They sit beside those of `deployments.views`."""
