@@ -15,9 +15,12 @@ from accounts import audit
 from accounts.admin import ProjectAdmin as AccountsProjectAdmin
 from accounts.admin import ReadOnlyAdmin
 from accounts.models import Project, User
+from deployments import gpu_admin
 from deployments.models import Environment, EnvironmentBuild, EnvironmentTag, InstanceType
 from deployments.services import environments, projects, revisions
 from deployments.services.validation import Checker
+
+__all__ = ["gpu_admin"]
 
 
 class AuditedAdmin(admin.ModelAdmin):

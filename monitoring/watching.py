@@ -4,12 +4,15 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from django.conf import settings
 from django.db import close_old_connections
+from django.utils import timezone
 
 from deployments import triggers
 from deployments.models import DeploymentVersion, EnvironmentBuild
+from deployments.services.gpu import inventory
 from kube import specs
 from kube.connect import Cluster, Object
 from kube.informers import Informer
@@ -21,6 +24,7 @@ logger = logging.getLogger(__name__)
 FOLD_SECONDS = 0.15
 
 BUILD = "build:"
+NODES = "nodes"
 
 
 class Debouncer:
@@ -75,7 +79,7 @@ class Watcher:
     """Follows pods, deployments and events that are ours."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._debouncer = Debouncer(wake)
+        self._debouncer = Debouncer(self._act)
         # uid of a pod or a replica set's owner -> what to wake, so that events find their version.
         self._owners: dict[tuple[str, str], str] = {}
         self._informers = [
@@ -83,6 +87,8 @@ class Watcher:
             Informer(cluster, "Deployment", self._workload, specs.SELECTOR),
             Informer(cluster, "Event", self._event),
         ]
+        self._nodes = Informer(cluster, "Node", self._node)
+        self._informers.append(self._nodes)
 
     def start(self) -> None:
         for informer in self._informers:
@@ -92,6 +98,15 @@ class Watcher:
         for informer in self._informers:
             informer.stop()
         self._debouncer.stop()
+
+    def _act(self, key: str) -> None:
+        if key == NODES:
+            take_stock(self._nodes.objects)
+        else:
+            wake(key)
+
+    def _node(self, change: str, obj: Object) -> None:
+        self._debouncer.touch(NODES)
 
     def _pod(self, change: str, obj: Object) -> None:
         key = key_of(obj)
@@ -124,6 +139,13 @@ def key_of(obj: Object) -> str:
         return version
     build = labels.get(specs.BUILD, "")
     return BUILD + build if build else ""
+
+
+def take_stock(nodes: Sequence[Object]) -> None:
+    """Bring the inventory of GPUs in line with all nodes; claims are looked at anew when it changed."""
+    close_old_connections()
+    if inventory.update(settings.PILOTHOUSE_CLUSTER_NAME, nodes, timezone.now()):
+        triggers.schedule_gpus()
 
 
 def wake(key: str) -> None:

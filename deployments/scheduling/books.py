@@ -14,6 +14,9 @@ from .shapes import NodeSpec, Shape, fits_empty
 from .value import PilothousePolicy
 from .workload import Workload
 
+NO_PRODUCT = frozenset({"no product"})
+"""Of a claim that accepts none of a flavor's products."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -69,7 +72,8 @@ class Books:
         if known is None or not claim.shape.gpus or not known.models:
             return claim.shape
         models = known.models & claim.shape.models if claim.shape.models else known.models
-        return replace(claim.shape, models=models)
+        # No product at all would mean any.
+        return replace(claim.shape, models=models or NO_PRODUCT)
 
     def node_kinds(self, shape: Shape) -> list[tuple[NodeSpec, int]]:
         """Kinds of nodes with an admissible product, one node for each, and how many there are."""

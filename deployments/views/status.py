@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from deployments.models import DeploymentVersion, EnvironmentBuild, Instance, Request, Revision, Rollout
+from deployments.models import DeploymentVersion, EnvironmentBuild, GpuClaim, Instance, Request, Revision, Rollout
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,15 @@ REQUESTS = {
     Request.Status.CANCELLED: Status("Cancelled", "idle", "minus"),
 }
 
+CLAIMS = {
+    GpuClaim.State.WAITING: Status("Waiting", "warn", "clock"),
+    GpuClaim.State.PLACED: Status("Placed", *_GOOD),
+    GpuClaim.State.EVICTED: Status("Displaced", *_WARN),
+    GpuClaim.State.RELEASED: Status("Taken back while idle", "idle", "pause"),
+    GpuClaim.State.REFUSED: Status("Refused", *_BAD),
+    GpuClaim.State.ENDED: Status("Ended", "idle", "stop"),
+}
+
 UNKNOWN = Status("Unknown", "idle", "dot")
 
 
@@ -109,6 +118,8 @@ def of(obj: object) -> Status:
             return ROLLOUTS[Rollout.State(obj.state)]
         case EnvironmentBuild():
             return BUILDS[EnvironmentBuild.State(obj.state)]
+        case GpuClaim():
+            return CLAIMS[GpuClaim.State(obj.state)]
         case Request():
             return REQUESTS[Request.Status(obj.status)]
     return UNKNOWN

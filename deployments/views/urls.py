@@ -5,6 +5,8 @@ from django.urls import URLPattern, URLResolver, include, path
 from deployments.views import (
     account,
     deployments,
+    gpu,
+    gpu_what_if,
     internal,
     project_settings,
     projects,
@@ -79,6 +81,8 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("deployments/new/", wizard.deployment_create, name="deployment-create"),
     path("deployments/named/<str:deployment>/", include(deployment_patterns)),
     path("models/", include(model_patterns)),
+    path("gpus/", gpu.project_gpus, name="gpus"),
+    path("gpus/<uuid:claim_id>/release/", gpu.project_release, name="gpu-release"),
     path("settings/", include(settings_patterns)),
 ]
 
@@ -92,6 +96,10 @@ urlpatterns = [
     path("account/tokens/<uuid:token_id>/revoke/", account.token_revoke, name="token-revoke"),
     path("projects/", projects.project_list, name="projects"),
     path("new-project/", projects.project_create, name="project-create"),
+    path("gpus/", gpu.platform_board, name="gpu-board"),
+    path("gpus/what-if/", gpu_what_if.what_if, name="gpu-what-if"),
+    path("gpus/defragment/", gpu.defragment, name="gpu-defragment"),
+    path("gpus/<uuid:claim_id>/release/", gpu.platform_release, name="gpu-board-release"),
     path("projects/<str:project>/", include(project_patterns)),
     path("internal/artifacts/<str:token>/", internal.artifact, name="internal-artifact"),
 ]

@@ -40,7 +40,7 @@ COLUMNS = (
     "first_placed_at",
     "ended_at",
 )
-NOTHING = {
+NOTHING: dict[str, object] = {
     "reason_code": "",
     "reason_message": "",
     "reason_next": "",

@@ -46,10 +46,8 @@ class Recorder:
     def all(self, result: PassResult) -> None:
         for grant in result.granted:
             self.granted(grant)
-        leaving: dict[str, int] = {}
         for eviction in result.evictions:
             self.evicted(eviction)
-            leaving[eviction.beneficiary.id] = leaving.get(eviction.beneficiary.id, 0) + 1
         for grant in result.reserved:
             self.reserved(grant)
         for explanation in result.refused:
@@ -104,7 +102,8 @@ class Recorder:
     def waits(self, explanation: Explanation) -> None:
         claim = self.by_id[explanation.claim.id]
         line = self._lines.setdefault(explanation.flavor, [])
-        ahead, _ = list(line[-AHEAD_NAMED:]), line.append(str(claim.pk))
+        ahead = line[-AHEAD_NAMED:]
+        line.append(str(claim.pk))
         if claim.state == State.REFUSED:
             claim.state = State.WAITING
         text = without_names(explanation)

@@ -80,11 +80,13 @@ class Pass:
         self.claims = open_claims()
         self.before = {str(claim.pk): claims_of.columns(claim) for claim in self.claims}
         self.held = reality.held_by(seen.pods)
+        self.ended: list[GpuClaim] = []
         self.done = Done()
 
     def run(self) -> Done:
         resources = {flavor.name: flavor.resource for flavor in self.rules.flavors}
         accounting.account(self.rules, self.claims, self.now)
+        self._end_surges()
         self._reality(resources)
         versions = demand.concerned()
         wishes = claims_of.wishes(versions, set(resources.values()), claims_of.Levels.load())
@@ -99,6 +101,19 @@ class Pass:
 
     def _pools(self) -> Iterable[Any]:
         return [pool for node in self.nodes for pool in node.pools.all()]
+
+    def _end_surges(self) -> None:
+        """Before reality is looked at: what runs in a surge's place then is the version's own."""
+        surges = [claim for claim in self.claims if claim.part == GpuClaim.SURGE]
+        rolling = Rollout.objects.filter(
+            version__in=[claim.version_id for claim in surges], state=Rollout.State.IN_PROGRESS
+        )
+        going = set(rolling.values_list("version", flat=True)) if surges else set()
+        for claim in surges:
+            if claim.version_id not in going:
+                claims_of.end(claim, self.now)
+        self.claims = [claim for claim in self.claims if claim.ended_at is None]
+        self.ended = [claim for claim in surges if claim.ended_at is not None]
 
     def _reality(self, resources: dict[str, str]) -> None:
         verdict = reality.reconcile(self.claims, self.held, self.nodes, self.seen.name, resources)
@@ -210,7 +225,8 @@ class Pass:
 
     def _save(self) -> None:
         fresh = [claim for claim in self.claims if str(claim.pk) not in self.before and claim.ended_at is None]
-        saved = changed(self.before, (claim for claim in self.claims if str(claim.pk) in self.before))
+        read = (claim for claim in [*self.claims, *self.ended] if str(claim.pk) in self.before)
+        saved = changed(self.before, read)
         placed = {
             claim.version_id
             for claim in [*fresh, *saved]

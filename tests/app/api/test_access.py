@@ -97,6 +97,12 @@ ENDPOINTS: dict[tuple[str, str], tuple[tuple[bool, bool, bool], Any, int]] = {
     ("PATCH", VERSION): (EDIT, {"maximum_instances": 3}, 200),
     ("DELETE", VERSION): (EDIT, None, 204),
     ("POST", VERSION + "/restart"): (EDIT, {}, 202),
+    ("GET", PROJECT + "/gpu-claims"): (VIEW, None, 200),
+    ("GET", PROJECT + "/gpu-offers"): (VIEW, None, 200),
+    ("GET", VERSION + "/claim"): (VIEW, None, 200),
+    ("PATCH", VERSION + "/claim"): (EDIT, {"priority": "batch"}, 200),
+    # It holds no device, so that who may give one back is told 409.
+    ("POST", VERSION + "/claim/release"): (EDIT, {}, 409),
     ("GET", VERSION + "/instances"): (VIEW, None, 200),
     ("GET", VERSION + "/instances/{instance_id}"): (VIEW, None, 200),
     ("GET", VERSION + "/instances/{instance_id}/events"): (VIEW, None, 200),
@@ -162,6 +168,7 @@ PERSONAL = {("GET", "/user"), ("GET", "/organizations"), ("GET", "/organizations
     ("POST", "/projects"),
 }
 PUBLIC = {("GET", "/status")}
+PLATFORM = {("GET", "/gpu/board")}
 
 
 def bare(path: str) -> str:
@@ -170,7 +177,7 @@ def bare(path: str) -> str:
 
 
 def test_no_endpoint_is_missing_here() -> None:
-    known = {(method, bare(path)) for method, path in (*ENDPOINTS, *WAITING, *PERSONAL, *PUBLIC)}
+    known = {(method, bare(path)) for method, path in (*ENDPOINTS, *WAITING, *PERSONAL, *PUBLIC, *PLATFORM)}
     served = set()
     apis = [
         item for item in get_resolver().url_patterns if isinstance(item, URLResolver) and str(item.pattern) == "api/v1/"
@@ -256,6 +263,14 @@ def test_personal_endpoints_need_a_user_and_show_only_what_is_theirs(world: Worl
     )
     assert [p["name"] for p in call(world.people["viewer"], "GET", "/projects").json()] == ["fruit"]
     assert call(world.people["viewer"], "GET", "/user").json()["email"] == world.people["viewer"].email
+
+
+def test_the_board_is_for_the_platform_team(world: World, call: Call) -> None:
+    for method, path in PLATFORM:
+        assert call(None, method, path).status_code == 401
+        for standing in ("admin", "editor", "viewer", "outsider"):
+            assert call(world.people[standing], method, path).status_code == 403
+        assert call(factories.superuser(), method, path).status_code == 200
 
 
 def test_status_needs_no_sign_in(call: Call) -> None:
