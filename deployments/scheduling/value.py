@@ -179,8 +179,8 @@ def claimed_products(workload: Workload, capacity: Mapping[str, int]) -> dict[st
     demand: dict[frozenset[str], float] = {}
     for shape, share in zip(workload.shapes, workload.demand_shares().tolist(), strict=True):
         if shape.models:
-            admitted = frozenset(shape.models & capacity.keys())
-            demand[admitted] = demand.get(admitted, 0.0) + share * total
+            known = frozenset(shape.models & capacity.keys())
+            demand[known] = demand.get(known, 0.0) + share * total
     for names in sorted(demand, key=lambda names: (sum(capacity[n] for n in names), sorted(names))):
         admitted = sorted(names)
         room = sum(left[name] for name in admitted)
