@@ -36,6 +36,7 @@ class Instance(models.Model):
     reason_next = models.TextField(blank=True)
     time_created = models.DateTimeField()
     scheduled_at = models.DateTimeField(null=True, blank=True)
+    package_at = models.DateTimeField(null=True, blank=True, help_text="when its package was there")
     started_at = models.DateTimeField(null=True, blank=True)
     ready_at = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)

@@ -63,6 +63,7 @@ def _instance_columns(pod: Pod, revisions: set[uuid.UUID], now: dt.datetime) -> 
         "ready": pod.ready and not pod.deleting,
         "restarts": pod.restarts,
         "scheduled_at": pod.scheduled_at,
+        "package_at": pod.package_at,
         "started_at": serving.running_since if serving else None,
         "ready_at": pod.ready_at,
         **reason_columns(reason),

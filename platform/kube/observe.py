@@ -90,6 +90,13 @@ class Pod:
         return next((c for c in self.containers if not c.init), None)
 
     @property
+    def package_at(self) -> Time | None:
+        """When the last init container was done: the package is there and the server may start."""
+        ended = [c.ended for c in self.containers if c.init]
+        times = [one.finished_at for one in ended if one is not None and one.exit_code == 0 and one.finished_at]
+        return max(times) if ended and len(times) == len(ended) else None
+
+    @property
     def restarts(self) -> int:
         return sum(container.restarts for container in self.containers)
 
