@@ -167,6 +167,21 @@ async def test_server_side_apply_shares_an_object(client: Client, namespace: str
     assert after["data"] == {"a": "2"}
 
 
+@pytest.mark.parametrize("way", ["create", "apply"])
+async def test_quantities_come_back_in_one_form(client: Client, namespace: str, cluster: Cluster, way: str) -> None:
+    template = pod("q", cluster.image, "sleep", "1")
+    template["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "0.5", "memory": "10240Mi"}}
+    template["metadata"]["labels"] = {"app": "q"}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": "q"}}, "template": template}
+    wanted = {"metadata": {"name": "q", "namespace": namespace}, "spec": spec}
+    if way == "apply":
+        made = await client.apply(DEPLOYMENTS, wanted, field_manager="one")
+    else:
+        made = await client.create(DEPLOYMENTS, wanted, namespace)
+    limits = made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"cpu": "500m", "memory": "10Gi"}
+
+
 async def test_a_table_has_a_row_for_each_object(client: Client, namespace: str) -> None:
     await client.create(SECRETS, {"metadata": {"name": "s"}, "stringData": {"a": "1", "b": "2"}}, namespace)
     table = await client.request("GET", SECRETS.path(namespace), headers={"Accept": TABLE})

@@ -214,7 +214,7 @@ async def apply(
                 f"uid mismatch: the provided object specified uid {config['metadata']['uid']}, and no existing "
                 "object was found",
             )
-        obj = managed.applied(kind.type, {}, config, manager, force, reset)
+        obj, _ = schema.decode(kind.type, managed.applied(kind.type, {}, config, manager, force, reset))
         return objects.create(kind, namespace, obj, manager, dry_run=is_dry, applied=True), True
 
     def change(current: Object) -> Object:
