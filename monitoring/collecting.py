@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiohttp
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from kube import specs
@@ -34,8 +34,8 @@ from monitoring.models import LogSource
 logger = logging.getLogger(__name__)
 
 CONTAINER = "serving"
-MOST_WAITING = 20_000
-BATCH_LINES = 5000
+MOST_WAITING, MOST_WAITING_TEXT = 20_000, 32 << 20
+BATCH_LINES, BATCH_TEXT = 5000, 8 << 20
 BATCH_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 STANDBY_SECONDS = 2.0
@@ -67,6 +67,7 @@ class Collector:
         self._followers: dict[uuid.UUID, asyncio.Task[None]] = {}
         self._sources: dict[int, LogSource] = {}
         self._waiting: list[Collected] = []
+        self._waiting_text = 0
         self._ended: set[int] = set()
         self._filled, self._room, self._stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._room.set()
@@ -108,7 +109,7 @@ class Collector:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 with suppress(DatabaseError, InterfaceError):
-                    await self._in_database(connection.close)
+                    await self._in_database(keeping.disconnect)
                 self._database.shutdown()
 
     @property
@@ -127,7 +128,7 @@ class Collector:
                     told = True
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("The database does not answer: %s", str(error).strip())
-                await self._in_database(connection.close)
+                await self._in_database(keeping.disconnect)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), STANDBY_SECONDS)
 
@@ -236,24 +237,40 @@ class Collector:
 
     async def _take(self, source: LogSource, line: Line, ordinal: int, moves: bool = True) -> None:
         self._waiting.append(Collected(source.pk, line, ordinal, moves))
-        if len(self._waiting) == 1 or len(self._waiting) >= BATCH_LINES:
+        self._waiting_text += len(line.text)
+        if len(self._waiting) == 1 or self._is_full:
             self._filled.set()
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING or self._waiting_text >= MOST_WAITING_TEXT:
             self._room.clear()
             await self._room.wait()
+
+    @property
+    def _is_full(self) -> bool:
+        """There is enough for a batch."""
+        return len(self._waiting) >= BATCH_LINES or self._waiting_text >= BATCH_TEXT
+
+    def _batch(self) -> list[Collected]:
+        count, text = 0, 0
+        for item in self._waiting[:BATCH_LINES]:
+            count, text = count + 1, text + len(item.line.text)
+            if text >= BATCH_TEXT:
+                break
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._waiting_text -= text
+        self._room.set()
+        return batch
 
     async def _keep(self) -> None:
         while True:
             await self._filled.wait()
             if self._failed.done():
                 self._failed.result()
-            if len(self._waiting) < BATCH_LINES and not self._stopping.is_set():
+            if not self._is_full and not self._stopping.is_set():
                 await asyncio.sleep(BATCH_SECONDS)
-            batch, self._waiting = self._waiting[:BATCH_LINES], self._waiting[BATCH_LINES:]
+            batch = self._batch()
             # Only after their last lines: nobody looks at an ended instance for more.
             ended = {key for key in self._ended if not any(item.source == key for item in self._waiting)}
             self._ended -= ended
-            self._room.set()
             if batch:
                 for key in await self._retry(keeping.keep, self._store, self._sources, batch):
                     self._begin_again(key)
@@ -271,6 +288,7 @@ class Collector:
     def _begin_again(self, key: int) -> None:
         """Another collector has moved this position: read it anew and go on from there."""
         self._waiting = [item for item in self._waiting if item.source != key]
+        self._waiting_text = sum(len(item.line.text) for item in self._waiting)
         source = self._sources.pop(key, None)
         if source is None or (task := self._followers.pop(source.instance_id, None)) is None:
             return
@@ -286,7 +304,7 @@ class Collector:
             except (DatabaseError, InterfaceError, StoreUnavailable, NotAtWork) as error:
                 logger.warning("Lines wait: %s", str(error).strip())
                 if isinstance(error, DatabaseError | InterfaceError):
-                    await self._in_database(connection.close)
+                    await self._in_database(keeping.disconnect)
                 if self._stopping.is_set():
                     raise _GivenUp from error
                 await asyncio.sleep(RETRY_SECONDS)

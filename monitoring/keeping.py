@@ -42,6 +42,11 @@ def lock() -> bool:
     return True
 
 
+def disconnect() -> None:
+    """Close this thread's connection, and give the lock back with it; the next use opens a new one."""
+    connection.close()
+
+
 def keep(store: LogStore, sources: Mapping[int, LogSource], batch: Sequence[Collected]) -> set[int]:
     """Store lines and move their sources' positions; the sources that another collector has moved on meanwhile."""
     moves: dict[int, tuple[Position, Position]] = {}

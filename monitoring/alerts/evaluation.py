@@ -2,11 +2,12 @@
 
 import datetime as dt
 import logging
+import uuid
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Min
+from django.db.models import Min, Q, QuerySet
 
 from deployments.models import DeploymentVersion, Request
 from monitoring.alerts import delivery
@@ -24,15 +25,25 @@ SHORTEST_FIRING = dt.timedelta(seconds=60)
 def evaluate(now: dt.datetime) -> int:
     """One pass over all rules; how many alerts changed."""
     changed = 0
+    known: dict[tuple[uuid.UUID, int], Facts] = {}
     rules = AlertRule.objects.select_related("project", "deployment").filter(enabled=True)
     for rule in rules.iterator():
-        versions = DeploymentVersion.objects.filter(deployment__project=rule.project).select_related("deployment")
-        if rule.deployment_id is not None:
-            versions = versions.filter(deployment=rule.deployment)
-        for version in versions:
-            verdict = judge(rule.kind, rule.threshold, rule.window, facts(version, rule.window, now))
-            changed += settle(rule, version, verdict, now)
+        for version in _covered(rule):
+            key = (version.pk, rule.window)
+            if key not in known:
+                known[key] = facts(version, rule.window, now)
+            changed += settle(rule, version, judge(rule.kind, rule.threshold, rule.window, known[key]), now)
     return changed + _close_disabled(now)
+
+
+def _covered(rule: AlertRule) -> QuerySet[DeploymentVersion]:
+    """Versions of which a rule may have something to say: those at rest have neither requests nor instances."""
+    waiting = Request.objects.filter(batch=True, status=Request.Status.PENDING).values("version")
+    firing = Alert.objects.filter(rule=rule, state=Alert.State.FIRING).values("version")
+    versions = DeploymentVersion.objects.filter(deployment__project=rule.project).select_related("deployment")
+    if rule.deployment_id is not None:
+        versions = versions.filter(deployment=rule.deployment)
+    return versions.filter(Q(desired_instances__gt=0) | Q(ready_instances__gt=0) | Q(pk__in=waiting) | Q(pk__in=firing))
 
 
 def facts(version: DeploymentVersion, window: int, now: dt.datetime) -> Facts:

@@ -118,7 +118,11 @@ def store(
         here.in_flight = reading.in_flight if reading is not None else 0
         if start is not None:
             here.cold_starts, here.cold_start_seconds = 1, start
-        row.save()
+        counters[instance.id] = row
+    columns = ["read_at", "requests", "errors", "duration", "buckets", "restarts", "counted_start"]
+    InstanceCounters.objects.bulk_create(
+        counters.values(), update_conflicts=True, unique_fields=["instance_id"], update_fields=columns
+    )
     samples += _of_versions(instances, at, now)
     add(RAW, samples)
     InstanceCounters.objects.filter(read_at__lt=now - FORGET).delete()

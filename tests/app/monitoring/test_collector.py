@@ -19,6 +19,7 @@ from pytest_django import Settings
 from deployments.models import DeploymentVersion, Instance
 from kube import specs
 from kube.connect import Cluster, path_of
+from monitoring.keeping import LOCK
 from monitoring.logs import query_logs
 from monitoring.models import LogLine, LogSource
 from tests.app import factories
@@ -30,7 +31,7 @@ WRITE = """
 import sys, time
 for number in range({count}):
     sys.stdout.buffer.write(b"line %d\\n" % number)
-    if number % 10 == 0:
+    if number % 5 == 0:
         sys.stdout.flush()
         time.sleep(0.02)
 sys.stdout.flush()
@@ -116,6 +117,15 @@ def _kept(count: int) -> bool:
     return LogLine.objects.count() >= count
 
 
+def cut_off() -> bool:
+    """End the collector's connection from the database's side, as its restart does; False when it has none yet."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s", [LOCK]
+        )
+        return cursor.fetchall() == [(True,)]
+
+
 def start_pod(cluster: Cluster, version: DeploymentVersion, code: str) -> str:
     """A pod as the reconciler makes them, with its row; its name."""
     name, namespace = f"writer-{uuid.uuid4().hex[:6]}", version.deployment.project.namespace
@@ -142,6 +152,8 @@ def test_nothing_is_lost_or_repeated_over_kills(
         until(functools.partial(_kept, quarter), collecting.said)
         collecting.end()
         collecting.start()
+    until(functools.partial(_kept, 3000), collecting.said)
+    until(cut_off, collecting.said)
     until(functools.partial(_kept, count), collecting.said)
     lines = list(LogLine.objects.order_by("time", "ordinal").values_list("text", flat=True))
     assert lines == [f"line {number}" for number in range(count)]
