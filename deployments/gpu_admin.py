@@ -108,7 +108,7 @@ class GpuPolicyAdmin(PolicyAdmin):
 
 class GpuPoolInline(admin.TabularInline):
     model = GpuPool
-    fields = ["resource", "product", "memory_mib", "capacity", "allocatable", "replicas", "foreign"]
+    fields = ("resource", "product", "memory_mib", "capacity", "allocatable", "replicas", "foreign")
     readonly_fields = fields
     extra = 0
     can_delete = False

@@ -257,6 +257,11 @@ class GpuClaim(models.Model):
         return self.label
 
     @property
+    def flavor_wanted(self) -> str:
+        """The flavor that it holds, else the first that it accepts."""
+        return self.flavor or (self.flavors[0] if self.flavors else "")
+
+    @property
     def demand(self) -> int:
         """Devices in all."""
         return self.devices * self.instances
