@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import connections
+from pytest_django import Settings
 
 from accounts.models import User
 from deployments import background
@@ -33,6 +34,16 @@ class Deployment:
         print("asked", data, flush=True)
         time.sleep(0.05)
         return {number}
+"""
+
+STREAMING = """
+class Deployment:
+    def request(self, data, context):
+        if not data["word"]:
+            raise ValueError("a word is needed")
+        for word in data["word"].split():
+            context["streaming_update"](word)
+        return data["word"].upper()
 """
 
 
@@ -106,6 +117,35 @@ def test_rolling_under_constant_load_fails_no_request(
         over.set()
     running.result(60)
     assert set(answers) == {0, 1, 2}
+
+
+def test_requests_reach_instances_through_the_api_server(
+    cluster: Cluster, editor: User, version: DeploymentVersion, settings: Settings
+) -> None:
+    """As from outside of a cluster: answers, parts of a stream and failures come back as they do without the detour."""
+    settings.PILOTHOUSE_ROUTE = "apiserver"
+    revisions.upload_package(
+        editor, version, io.BytesIO(factories.package({"deployment.py": STREAMING})), file_name="package.zip"
+    )
+    assert roll(version).state == Rollout.State.COMPLETE
+    asked = DeploymentVersion.objects.select_related("deployment__project", "target_revision").get(pk=version.pk)
+
+    async def ask() -> tuple[Request, list[str], Request]:
+        try:
+            row = await requests.direct_request(editor, asked, {"word": "plain"}, 30)
+            parts = [
+                part.text
+                async for part in requests.stream_request(editor, asked, {"word": "a b c"}, 30)
+                if isinstance(part, requests.Part)
+            ]
+            return row, parts, await requests.direct_request(editor, asked, {"word": ""}, 30)
+        finally:
+            await routing.close()
+
+    row, parts, failed = background.run(ask(), timeout=90)
+    assert (row.status, row.result) == (Request.Status.COMPLETED, "PLAIN")
+    assert parts == ["a", "b", "c"]
+    assert (failed.status, failed.error_message) == (Request.Status.FAILED, "ValueError: a word is needed")
 
 
 def test_lines_are_followed_and_found(cluster: Cluster, editor: User, version: DeploymentVersion) -> None:
