@@ -16,6 +16,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Metadata services of clouds that are not on link-local addresses.
 METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254")))
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 LONGEST_URL = 2048
 LONGEST_ANSWER = 4096
 
@@ -56,9 +57,12 @@ def check_url(url: str) -> SplitResult:
 def check_address(address: Address, name: str = "") -> None:
     """Raises Refused, naming the address or ``name``, for one that webhooks must not reach."""
     name = name or str(address)
-    inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    if inner is not None:
-        check_address(inner, name)
+    if isinstance(address, ipaddress.IPv6Address):
+        # An IPv4 address in other clothes.
+        translated = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else None
+        inner = address.ipv4_mapped or address.sixtofour or translated
+        if inner is not None:
+            check_address(inner, name)
     if address.is_link_local or address in METADATA or address.is_multicast or address.is_unspecified:
         raise Refused(f"{name} is at an address that webhooks never call")
     private = not address.is_global or address.is_reserved

@@ -1,6 +1,7 @@
 """Bodies and answers. Shapes follow the public `ubiops` client 4.15; our own fields come last."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from rest_framework import serializers
@@ -147,10 +148,12 @@ class WebhookTestInput(Input):
 
 
 class WebhookOutput(serializers.ModelSerializer):
+    """The address' path may be a secret, as chat services' are: only with ``secrets`` in the context it is told."""
+
     object_type = serializers.SerializerMethodField()
     object_name = serializers.SerializerMethodField()
     version = serializers.SerializerMethodField()
-    url = serializers.CharField()
+    url = serializers.SerializerMethodField()
     headers = serializers.SerializerMethodField()
 
     class Meta:
@@ -182,6 +185,12 @@ class WebhookOutput(serializers.ModelSerializer):
 
     def get_version(self, row: Webhook) -> str | None:
         return row.version.version if row.version else None
+
+    def get_url(self, row: Webhook) -> str:
+        if self.context.get("secrets"):
+            return row.url
+        parts = urlsplit(row.url)
+        return f"{parts.scheme}://{parts.netloc}/..."
 
     def get_headers(self, row: Webhook) -> list[dict[str, Any]]:
         return [

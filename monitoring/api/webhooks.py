@@ -5,8 +5,9 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts import access
 from accounts.access import Permission
-from deployments.api.base import ApiView, labels_filter, page, parse, part, rows
+from deployments.api.base import ApiView, labels_filter, page, parse, part
 from deployments.api.paging import paginated
 from monitoring.api.serializers import (
     DeliveryOutput,
@@ -33,14 +34,16 @@ class WebhooksView(ApiView):
         responses=WebhookOutput(many=True),
     )
     def get(self, request: Request, project_name: str) -> Response:
-        found = Webhook.objects.filter(project=self.project()).select_related("deployment", "version", "project")
+        project = self.project()
+        found = Webhook.objects.filter(project=project).select_related("deployment", "version", "project")
         found = labels_filter(found, request.query_params.get("labels"))
         if event := request.query_params.get("event"):
             found = found.filter(event=event)
         if kind := request.query_params.get("object_type"):
             found = found.filter(deployment=None) if kind == "project" else found.exclude(deployment=None)
             found = found if kind in ("project", "deployment") else found.none()
-        return Response(rows(WebhookOutput, part(request, found)))
+        secrets = access.can(self.actor, Permission.PROJECT_EDIT, project)
+        return Response(WebhookOutput(part(request, found), many=True, context={"secrets": secrets}).data)
 
     @extend_schema(
         operation_id="webhooks_create", tags=["webhooks"], request=WebhookInput, responses={201: NewWebhookOutput}
@@ -48,7 +51,7 @@ class WebhooksView(ApiView):
     def post(self, request: Request, project_name: str) -> Response:
         project = self.project(Permission.PROJECT_EDIT)
         made = webhooks.create_webhook(self.actor, project, **parse(WebhookInput, request))
-        return Response(NewWebhookOutput(made).data, status=status.HTTP_201_CREATED)
+        return Response(NewWebhookOutput(made, context={"secrets": True}).data, status=status.HTTP_201_CREATED)
 
 
 class WebhookView(ApiView):
@@ -57,12 +60,15 @@ class WebhookView(ApiView):
 
     @extend_schema(operation_id="webhooks_get", tags=["webhooks"], responses=WebhookOutput)
     def get(self, request: Request, **names: str) -> Response:
-        return Response(WebhookOutput(self.webhook()).data)
+        hook = self.webhook()
+        secrets = access.can(self.actor, Permission.PROJECT_EDIT, hook.project)
+        return Response(WebhookOutput(hook, context={"secrets": secrets}).data)
 
     @extend_schema(operation_id="webhooks_update", tags=["webhooks"], request=WebhookUpdate, responses=WebhookOutput)
     def patch(self, request: Request, **names: str) -> Response:
         hook = self.webhook(Permission.PROJECT_EDIT)
-        return Response(WebhookOutput(webhooks.update_webhook(self.actor, hook, **parse(WebhookUpdate, request))).data)
+        changed = webhooks.update_webhook(self.actor, hook, **parse(WebhookUpdate, request))
+        return Response(WebhookOutput(changed, context={"secrets": True}).data)
 
     @extend_schema(operation_id="webhooks_delete", tags=["webhooks"], responses={204: None})
     def delete(self, request: Request, **names: str) -> Response:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from accounts.errors import Conflict, Forbidden, Invalid, NotFound
 from accounts.models import AuditEvent, Role, User
@@ -119,6 +120,7 @@ class TestGuard:
             "http://192.168.0.1/",
             "http://100.64.0.1/",
             "http://[2002:7f00:1::]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
             "https://" + "a" * 3000,
         ],
     )
@@ -219,6 +221,18 @@ class TestServices:
             make(editor, fleet)
         with pytest.raises(Forbidden):
             make(factories.member(fleet.project), fleet, name="other")
+
+    def test_viewers_see_where_a_webhook_goes_but_not_its_secret_path(self, fleet: Fleet, editor: User) -> None:
+        make(editor, fleet, url="https://chat.example.com/services/T0/hush")
+        path = f"/api/v1/projects/{fleet.project.name}/webhooks"
+        for person, url in (
+            (factories.member(fleet.project), "https://chat.example.com/..."),
+            (editor, "https://chat.example.com/services/T0/hush"),
+        ):
+            client = APIClient()
+            client.force_authenticate(person)
+            assert client.get(path).json()[0]["url"] == url
+            assert client.get(f"{path}/done").json()["url"] == url
 
     def test_another_projects_test_is_hidden(self, fleet: Fleet, editor: User) -> None:
         made = webhooks.test_webhook(editor, fleet.project, url="https://example.com", event="alert")
