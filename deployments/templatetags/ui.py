@@ -89,6 +89,30 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
+def short_duration(seconds: float) -> str:
+    """As `duration`, with a decimal below ten seconds."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+@register.filter
+def unlocalized(number: float) -> str:
+    """For attributes of SVG, which know only a point."""
+    return f"{number:.1f}"
+
+
+@register.filter
+def percent(share: float) -> str:
+    """A share of 1 as "2.5 %"."""
+    return f"{share * 100:.3g} %"
+
+
+@register.filter
+def milliseconds(seconds: float) -> str:
+    """Short times as "12 ms", longer ones as "1.2 s"."""
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+@register.filter
 def mebibytes(value: float) -> str:
     """MiB as "512 MB" or "2 GB"."""
     return f"{value / 1024:g} GB" if value >= 1024 else f"{value:g} MB"

@@ -23,6 +23,9 @@ LOG_TAIL_LINES = 200
 TABS = (
     ("overview", "Overview", "version"),
     ("logs", "Logs", "version-logs"),
+    # Pages of `monitoring`, named by their routes.
+    ("metrics", "Metrics", "version-metrics"),
+    ("events", "Events", "version-events"),
     ("revisions", "Revisions", "version-revisions"),
     ("requests", "Requests", "version-requests"),
     ("settings", "Settings", "version-settings"),

@@ -62,6 +62,9 @@ class TabSet extends HTMLElement {
   }
 }
 
+// Filters of a list apply as they are chosen.
+document.addEventListener("change", (event) => event.target.closest("form[data-auto-submit]")?.requestSubmit());
+
 customElements.define("theme-toggle", ThemeToggle);
 customElements.define("copy-button", CopyButton);
 customElements.define("tab-set", TabSet);

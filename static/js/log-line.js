@@ -48,6 +48,7 @@ function level(text, fields) {
 function colours(text) {
   CONTROL.lastIndex = 0;
   if (!CONTROL.test(text)) return { plain: text, spans: null };
+  CONTROL.lastIndex = 0; // a search that was begun would go on from there
   const spans = [];
   let plain = "";
   let at = 0;

@@ -27,6 +27,10 @@ class RelativeTime extends HTMLElement {
 
   tick() {
     const seconds = (Date.now() - this.at) / 1000;
+    if (seconds < -1) {
+      this.text.textContent = `in ${duration(-seconds)}`;
+      return;
+    }
     const words = seconds < 10 ? "just now" : seconds < 172800 ? `${duration(seconds - (seconds > 60 ? seconds % 60 : 0))} ago` : null;
     this.text.textContent = words ?? new Date(this.at).toLocaleDateString(undefined, { dateStyle: "medium" });
   }
