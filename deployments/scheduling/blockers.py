@@ -14,50 +14,83 @@ from .shapes import PlannerInputError
 
 T = TypeVar("T")
 
+MAX_PASSES = 60
+"""Passes per question: on a large cluster the answer may then name bystanders too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Blockers:
-    """Without `running` and `waiting` the claim would be placed in the next pass; with any one of them it would
-    not. Both empty: it is placed already, or nothing that others do can place it (`placeable` False)."""
+    """Without `running` and `waiting` the claim would be placed in the next pass.
+
+    If `minimal`, it would not be with any one of them. Both empty: it is placed already, or nothing that others do
+    can place it (`placeable` False).
+    """
 
     claim: Claim
-    running: tuple[Running, ...]
-    waiting: tuple[Claim, ...]
-    placeable: bool
+    running: tuple[Running, ...] = ()
+    waiting: tuple[Claim, ...] = ()
+    placeable: bool = True
+    minimal: bool = True
 
 
-def find_blockers(snapshot: Snapshot, claim_id: str) -> Blockers:
+def find_blockers(snapshot: Snapshot, claim_id: str, max_passes: int = MAX_PASSES) -> Blockers:
     """Who must go or step back for the claim; checked by running the pass without them."""
     claim = next((c for c in snapshot.waiting if c.id == claim_id), None)
     if claim is None:
         raise PlannerInputError("claim", f"{claim_id!r} is not waiting")
-    if _placed(snapshot, claim, (), ()):
-        return Blockers(claim, (), (), True)
+    trial = _Trial(snapshot, claim, max_passes)
+    if trial.placed((), ()):
+        return Blockers(claim)
     others = tuple(c for c in snapshot.waiting if c.id != claim.id)
     running, waiting = snapshot.running, others
-    if not _placed(snapshot, claim, running, waiting):
-        return Blockers(claim, (), (), False)
+    if not trial.placed(running, waiting):
+        return Blockers(claim, placeable=False)
     for withdrawn in ((), others):
         fewer = _in_the_way(snapshot, claim, withdrawn)
-        if fewer is not None and _placed(snapshot, claim, fewer, withdrawn):
+        if fewer is not None and trial.placed(fewer, withdrawn):
             running, waiting = fewer, withdrawn
             break
-    waiting = _needed(waiting, lambda rest: _placed(snapshot, claim, running, rest))
-    running = _needed(running, lambda rest: _placed(snapshot, claim, rest, waiting))
-    return Blockers(claim, running, waiting, True)
+    waiting = trial.needed(waiting, lambda rest: trial.placed(running, rest))
+    running = trial.needed(running, lambda rest: trial.placed(rest, waiting))
+    return Blockers(claim, running, waiting, minimal=trial.left > 0)
 
 
-def _placed(snapshot: Snapshot, claim: Claim, running: Sequence[Running], waiting: Sequence[Claim]) -> bool:
-    """Whether a pass without those grants the claim."""
-    gone, back = {r.claim.id for r in running}, {c.id for c in waiting}
-    outcome = run_pass(
-        replace(
-            snapshot,
-            running=tuple(r for r in snapshot.running if r.claim.id not in gone),
-            waiting=tuple(c for c in snapshot.waiting if c.id not in back),
+class _Trial:
+    """Passes without some running or waiting claims."""
+
+    def __init__(self, snapshot: Snapshot, claim: Claim, passes: int) -> None:
+        self.snapshot, self.claim, self.left = snapshot, claim, max(8, passes)
+
+    def placed(self, running: Sequence[Running], waiting: Sequence[Claim]) -> bool:
+        """Whether a pass without those grants the claim."""
+        self.left -= 1
+        gone, back = {r.claim.id for r in running}, {c.id for c in waiting}
+        outcome = run_pass(
+            replace(
+                self.snapshot,
+                running=tuple(r for r in self.snapshot.running if r.claim.id not in gone),
+                waiting=tuple(c for c in self.snapshot.waiting if c.id not in back),
+            )
         )
-    )
-    return any(grant.claim.id == claim.id for grant in [*outcome.granted, *outcome.reserved])
+        return any(grant.claim.id == self.claim.id for grant in [*outcome.granted, *outcome.reserved])
+
+    def needed(self, items: Sequence[T], enough: Callable[[Sequence[T]], bool]) -> tuple[T, ...]:
+        """A subset of `items` that is still `enough` and from which nothing can be left out, as far as passes last.
+
+        Halves are dropped first, so that few passes go into long lists of bystanders.
+        """
+        kept = list(items)
+        step = max(1, len(kept) // 2)
+        while step >= 1 and kept:
+            start = 0
+            while start < len(kept) and self.left > 0:
+                rest = kept[:start] + kept[start + step :]
+                if enough(rest):
+                    kept = rest
+                else:
+                    start += step
+            step //= 2
+        return tuple(kept)
 
 
 def _in_the_way(snapshot: Snapshot, claim: Claim, withdrawn: Sequence[Claim]) -> tuple[Running, ...] | None:
@@ -71,22 +104,3 @@ def _in_the_way(snapshot: Snapshot, claim: Claim, withdrawn: Sequence[Claim]) ->
         if found is not None:
             return tuple(found[0])
     return () if withdrawn else None
-
-
-def _needed(items: Sequence[T], enough: Callable[[Sequence[T]], bool]) -> tuple[T, ...]:
-    """A subset of `items` that is still `enough` and from which nothing can be left out.
-
-    Halves are dropped first, so that few tries go into long lists of bystanders.
-    """
-    kept = list(items)
-    step = max(1, len(kept) // 2)
-    while step >= 1 and kept:
-        start = 0
-        while start < len(kept):
-            rest = kept[:start] + kept[start + step :]
-            if enough(rest):
-                kept = rest
-            else:
-                start += step
-        step //= 2
-    return tuple(kept)

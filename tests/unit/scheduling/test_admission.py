@@ -315,6 +315,27 @@ def test_blockers_name_those_ahead_in_the_queue():
     assert [c.id for c in found.waiting] == ["first"]
 
 
+def test_blockers_are_still_enough_when_passes_run_out():
+    rules = replace(policy(reclaim=False), owners=(Owner("search", None, {"a100": Quota(40 * GPU)}),))
+    held = [running(claim(f"r{n:02}"), node=n // 4, devices=(n % 4,)) for n in range(40)]
+    state = snapshot([claim("wide", shape=FOUR, count=9)], held, nodes(10), policy=rules)
+    some = find_blockers(state, "wide", max_passes=8)
+    assert not some.minimal
+    gone = {r.claim.id for r in some.running}
+    left = tuple(r for r in held if r.claim.id not in gone)
+    assert granted(run_pass(replace(state, running=left))) == ["wide"]
+    assert len(find_blockers(state, "wide", max_passes=500).running) == 36
+
+
+def test_a_quota_lowered_below_use_admits_nobody_and_stops_nobody():
+    quota = {"a100": Quota(1 * GPU)}
+    rules = replace(policy(), owners=(Owner("search", None, quota),))
+    held = [running(claim("held", shape=FOUR), devices=(0, 1, 2, 3))]
+    outcome = run_pass(snapshot([claim("next")], held, nodes(2), policy=rules))
+    assert not outcome.evictions
+    assert [e.code for e in outcome.waiting] == ["quota-own"]
+
+
 @pytest.mark.parametrize(("count", "field"), [(0, "count"), (-1, "count"), (1.5, "count")])
 def test_nonsense_counts_are_refused(count, field):
     with pytest.raises(PlannerInputError) as caught:
