@@ -51,3 +51,16 @@ def waiting(held: Holding, seen: Observed) -> Progress:
     ready = [pod for pod in seen.pods if pod.ready and not pod.deleting]
     phase = "degraded" if ready else "failed" if held.hopeless else "scheduling"
     return Progress(phase, Steps(), len(ready), reason_of(held), failed=held.hopeless)
+
+
+def handing_over(seen: Observed) -> Reason | None:
+    """Why a pod that was sent to its node is not bound there yet: the instance before it still ends."""
+    ending = {pod.node for pod in seen.pods if pod.deleting}
+    for pod in seen.pods:
+        if pod.assigned and not pod.node and not pod.deleting and pod.assigned in ending:
+            return Reason(
+                "handing_over",
+                f"The instance before still ends on node {pod.assigned}; the new one starts there next.",
+                "Nothing to do: requests under way are finished first.",
+            )
+    return None

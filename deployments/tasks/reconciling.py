@@ -137,6 +137,8 @@ def _visit(state: Pass, cluster: Cluster, force: bool) -> None:
         result = _standing(state, wanted, seen, nodes)
     if short and held is not None and result.reason is None:
         result = replace(result, reason=gates.reason_of(held))
+    if held is not None and result.reason is not None and result.reason.code == "does_not_fit":
+        result = replace(result, reason=gates.handing_over(seen) or result.reason)
     _save(state, result, settled=state.rolling is None and not actions)
 
 

@@ -1,0 +1,144 @@
+"""The pass and the reconciler against an embedded cluster with simulated GPUs: what its scheduler binds, counts."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.models import Project
+from deployments import cluster as clusters
+from deployments import valkey
+from deployments.models import DeploymentVersion, GpuClaim, GpuFlavor, Revision, Rollout
+from deployments.services.gpu import inventory
+from deployments.tasks import gpu
+from deployments.tasks.reconciling import reconcile
+from kube import apply
+from kube.connect import Cluster
+from kube.observe import requests_of
+from tests.app import factories
+from tests.app.gpu.conftest import CLUSTER, GPU, claim_of, kind
+from tests.contract.conftest import start_cluster, stop_cluster
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SERVER = """
+import http.server, os, signal
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer((os.environ["POD_IP"], 18081), Handler).serve_forever()
+"""
+WAIT_SECONDS = 60
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory, transactional_db: None, settings: Settings) -> Iterator[Cluster]:
+    data = tmp_path_factory.mktemp("gpus")
+    # Pods drop to another user, who must be able to reach their files.
+    for folder in (data, data.parent, data.parent.parent):
+        with contextlib.suppress(OSError):
+            folder.chmod(0o755)
+    process, path = start_cluster(data, "--simulated-nodes", "2:cpu=4,memory=8Gi,gpu=1,product=A100,prefix=gpu")
+    settings.KUBECONFIG = str(path)
+    valkey.client().flushdb()
+    GpuFlavor.objects.create(name="a100", products=["A100"])
+    try:
+        yield clusters.current()
+    finally:
+        for project in Project.objects.all():
+            apply.delete(clusters.current(), "Namespace", None, project.namespace)
+        stop_cluster(process)
+
+
+def version_of(project: Project, name: str) -> DeploymentVersion:
+    """A container image that answers its health check, on one GPU."""
+    version = factories.version(
+        factories.deployment(project, name),
+        instance_type=kind(1, cpu=0.1, memory=64),
+        minimum_instances=1,
+        command=["python", "-c", SERVER],
+        health_check={"port": 18081, "path": "/"},
+    )
+    roll_out(version)
+    return version
+
+
+def roll_out(version: DeploymentVersion) -> Rollout:
+    DeploymentVersion.objects.filter(pk=version.pk).update(generation=version.generation + 1)
+    version.refresh_from_db()
+    revision = factories.revision(version, kind=Revision.Kind.IMAGE, image="python:3.11-slim")
+    return factories.rollout(revision)
+
+
+def devices_bound(cluster: Cluster) -> Counter[str]:
+    """Devices per node, counted from pods that are bound and have not ended."""
+    found: Counter[str] = Counter()
+    for pod in cluster.find("Pod"):
+        if pod["spec"].get("nodeName") and pod["status"].get("phase") not in ("Succeeded", "Failed"):
+            found[pod["spec"]["nodeName"]] += int(requests_of(pod).get(GPU, 0))
+    return found
+
+
+def work(cluster: Cluster, until: Callable[[], bool]) -> None:
+    """Passes over claims and versions until something is so; no node is over-committed meanwhile."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        inventory.update(CLUSTER, cluster.find("Node"), timezone.now())
+        gpu.schedule(cluster, timezone.now())
+        for version in DeploymentVersion.objects.all():
+            reconcile(version.pk)
+        bound = devices_bound(cluster)
+        assert all(count <= 1 for count in bound.values()), bound
+        if until():
+            return
+        if time.monotonic() > deadline:
+            told: list[Any] = [list(DeploymentVersion.objects.values("phase", "reason_code", "reason_message"))]
+            told.append(list(GpuClaim.objects.values("label", "part", "state", "nodes", "reason_message")))
+            pytest.fail(f"not within {WAIT_SECONDS} s: {told}")
+        time.sleep(0.1)
+
+
+def phase(version: DeploymentVersion) -> str:
+    version.refresh_from_db()
+    return version.phase
+
+
+def test_placed_waiting_handed_over_and_passed_on(cluster: Cluster) -> None:
+    project = factories.project()
+    first, second = version_of(project, "first"), version_of(project, "second")
+    work(cluster, lambda: phase(first) == phase(second) == "serving")
+    planned = {claim_of(first).nodes[0][1], claim_of(second).nodes[0][1]}
+    assert planned == {"gpu-0", "gpu-1"}
+    assert devices_bound(cluster) == Counter({"gpu-0": 1, "gpu-1": 1})
+    assert first.instances.get(deleted_at=None).node == claim_of(first).nodes[0][1]
+
+    third = version_of(project, "third")
+    work(cluster, lambda: phase(third) == "scheduling" and third.reason_code == "capacity")
+    assert "0 of 2 nodes fit now" in third.reason_message
+    assert third.rollouts.get().reason_message == third.reason_message
+    assert not third.instances.exists(), "nothing is started that has no place"
+
+    # There is no room for a second instance: the rollout says so before it starts, and goes through all the same.
+    rollout = roll_out(first)
+    work(cluster, lambda: Rollout.objects.get(pk=rollout.pk).strategy != "")
+    rollout.refresh_from_db()
+    assert (rollout.strategy, rollout.state) == ("in_place", "in_progress")
+    assert rollout.expected_gap
+    work(cluster, lambda: Rollout.objects.get(pk=rollout.pk).state == "complete")
+    assert phase(first) == "serving"
+    assert claim_of(third).state == "waiting"
+
+    DeploymentVersion.objects.filter(pk=second.pk).update(
+        minimum_instances=0, desired_instances=0, generation=second.generation + 1
+    )
+    work(cluster, lambda: phase(third) == "serving")
+    assert third.reason_code == ""
