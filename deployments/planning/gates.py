@@ -22,10 +22,31 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Yield:
+    """Let this pod be the first to go when its Deployment is scaled down: its place is not the version's any more."""
+
+    pod: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Delete a pod that was sent to a node which is not the version's any more; its successor goes elsewhere."""
 
     pod: str
+
+
+def yields(nodes: Iterable[str], pods: Sequence[Pod]) -> list[Yield]:
+    """Bound pods beyond the places that the version holds on their node, before it is scaled down."""
+    left = Counter(nodes)
+    found = []
+    for pod in pods:
+        if not pod.node or pod.deleting or pod.finished:
+            continue
+        if left[pod.node] > 0:
+            left[pod.node] -= 1
+        elif not pod.yields:
+            found.append(Yield(pod.name))
+    return found
 
 
 def steps(nodes: Iterable[str], pods: Sequence[Pod]) -> list[Open | Drop]:

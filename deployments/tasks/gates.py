@@ -6,7 +6,7 @@ from django.conf import settings
 
 from deployments import triggers
 from deployments.models import DeploymentVersion
-from deployments.planning.gates import Drop, Open, steps
+from deployments.planning.gates import Drop, Open, steps, yields
 from deployments.planning.progress import Progress, Steps
 from deployments.services.gpu.demand import Holding
 from kube import apply
@@ -22,10 +22,25 @@ def reason_of(held: Holding) -> Reason:
     return Reason(held.code, held.message, held.next, hopeless=held.hopeless)
 
 
+def _nodes(held: Holding) -> list[str]:
+    return [node for name, node in held.nodes if name == settings.PILOTHOUSE_CLUSTER_NAME]
+
+
+def single_out(cluster: Cluster, namespace: str, held: Holding, seen: Observed, replicas: int) -> None:
+    """Before fewer are wanted: those whose place is lost go first, not whichever the controller would choose."""
+    if seen.workload is None or seen.workload.replicas <= replicas:
+        return
+    for one in yields(_nodes(held), seen.pods):
+        try:
+            apply.yield_first(cluster, namespace, one.pod)
+        except KubeError as error:
+            logger.warning("The cluster refused to mark pods of %s: %s", namespace, error)
+            return
+
+
 def send(cluster: Cluster, namespace: str, held: Holding, seen: Observed) -> None:
     """Open the gates of pods for which there is a place; take back those whose place went to somebody else."""
-    nodes = [node for name, node in held.nodes if name == settings.PILOTHOUSE_CLUSTER_NAME]
-    for step in steps(nodes, seen.pods):
+    for step in steps(_nodes(held), seen.pods):
         try:
             match step:
                 case Open(pod, node):

@@ -119,6 +119,8 @@ def _visit(state: Pass, cluster: Cluster, force: bool) -> None:
     held = demand.holding(version)
     wanted = desired.wanted(version, seen.name, state.rollout, held)
     actions = plan(wanted, seen, force=force)
+    if held is not None:
+        gates.single_out(cluster, project.namespace, held, seen, wanted.replicas)
     refusal = _execute(cluster, actions, project.namespace)
     if held is not None:
         gates.send(cluster, project.namespace, held, seen)

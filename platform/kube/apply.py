@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from kube import specs
@@ -64,6 +65,18 @@ def open_gate(cluster: Cluster, namespace: str, name: str, node: str) -> bool:
     except (NotFound, Conflict):  # it ended, or somebody changed it: the next pass looks again
         return False
     return True
+
+
+def yield_first(cluster: Cluster, namespace: str, name: str) -> None:
+    """Let a pod be the first to go when its ReplicaSet is scaled down."""
+    with contextlib.suppress(NotFound):
+        cluster.call(
+            "PATCH",
+            path_of("Pod", namespace, name),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"annotations": {specs.DELETION_COST: "-100"}}},
+            content_type=MERGE,
+        )
 
 
 def delete(cluster: Cluster, kind: str, namespace: str | None, name: str, *, grace: int | None = None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kube import specs
@@ -80,6 +80,7 @@ class Pod:
     unschedulable: str = ""  # the scheduler's sentence
     gated: bool = False  # waits for the GPU pass
     assigned: str = ""  # the node that the GPU pass chose
+    yields: bool = False  # goes first when fewer are wanted
     template: str = ""  # pod-template-hash
     containers: tuple[Container, ...] = ()
     events: tuple[Event, ...] = ()
@@ -151,6 +152,8 @@ class Room:
     node: str
     free: dict[str, float]
     allocatable: dict[str, float]
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,7 @@ def pod_of(obj: Object, events: Iterable[Event] = ()) -> Pod:
         unschedulable=_verdict(scheduled),
         gated=any(gate.get("name") == specs.GATE for gate in spec.get("schedulingGates") or ()),
         assigned=(metadata.get("annotations") or {}).get(specs.NODE, ""),
+        yields=(metadata.get("annotations") or {}).get(specs.DELETION_COST, "").startswith("-"),
         template=labels_of(obj).get("pod-template-hash", ""),
         containers=tuple(containers),
         events=tuple(events),
@@ -401,7 +405,8 @@ def rooms(cluster: Cluster) -> list[Room]:
         name = node["metadata"]["name"]
         whole = {key: quantity(value) for key, value in ((node.get("status") or {}).get("allocatable") or {}).items()}
         free = {key: value - held.get(name, {}).get(key, 0) for key, value in whole.items()}
-        result.append(Room(name, free, whole))
+        taints = tuple((node.get("spec") or {}).get("taints") or ())
+        result.append(Room(name, free, whole, labels_of(node), taints))
     return result
 
 

@@ -17,6 +17,8 @@ APPLIED = "pilothouse.io/applied"
 # Where the GPU pass sends a pod; a gate holds the pod until it has.
 NODE = "pilothouse.io/node"
 GATE = "pilothouse.io/gpu-placement"
+# Lower goes first when a ReplicaSet is scaled down.
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 MANAGER = "pilothouse"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"

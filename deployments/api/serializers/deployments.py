@@ -251,6 +251,8 @@ class RolloutOutput(serializers.ModelSerializer):
             "generation",
             "cause",
             "state",
+            "strategy",
+            "expected_gap",
             "from_revision",
             "to_revision",
             "queued_at",

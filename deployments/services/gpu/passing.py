@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Avg, F
 
 from deployments import triggers
-from deployments.models import GpuClaim, GpuNode, GpuPolicy, Rollout
+from deployments.models import GpuClaim, GpuNode, GpuPolicy, GpuPool, Rollout
 from deployments.scheduling.admission import run_pass
 from deployments.scheduling.claims import Snapshot
 from deployments.services.gpu import accounting, demand, idle, reality
@@ -77,6 +77,7 @@ class Pass:
         self.clock = time.monotonic()
         self.rules = rules_of.load()
         self.nodes = list(GpuNode.objects.prefetch_related("pools"))
+        self.foreign = {node.pk: _foreign(node) for node in self.nodes}
         self.claims = open_claims()
         self.before = {str(claim.pk): claims_of.columns(claim) for claim in self.claims}
         self.held = reality.held_by(seen.pods)
@@ -236,12 +237,7 @@ class Pass:
         GpuClaim.objects.bulk_update(saved, [name.removesuffix("_id") for name in claims_of.COLUMNS], batch_size=200)
         # Waiting for a place is not the rollout's fault: its time begins now.
         Rollout.objects.filter(version__in=placed, state=Rollout.State.IN_PROGRESS).update(deadline_at=None)
-        rows, pools = reality.foreign_rows(self.nodes)
-        for node in rows:
-            values = {"foreign_cpu_milli": node.foreign_cpu_milli, "foreign_memory_mib": node.foreign_memory_mib}
-            GpuNode.objects.filter(pk=node.pk).exclude(**values).update(**values)
-        for pool in pools:
-            type(pool).objects.filter(pk=pool.pk).exclude(foreign=pool.foreign).update(foreign=pool.foreign)
+        self._save_foreign()
         self.done.versions |= {claim.version_id for claim in [*fresh, *saved] if claim.version_id is not None}
         self.done.created, self.done.saved = len(fresh), len(saved)
         GpuPolicy.objects.filter(id=1).update(
@@ -252,6 +248,19 @@ class Pass:
         )
         versions = sorted(self.done.versions)
         transaction.on_commit(lambda: [triggers.wake(key) for key in versions] and None)
+
+    def _save_foreign(self) -> None:
+        for node in self.nodes:
+            if _foreign(node) == self.foreign[node.pk]:
+                continue
+            GpuNode.objects.filter(pk=node.pk).update(
+                foreign_cpu_milli=node.foreign_cpu_milli, foreign_memory_mib=node.foreign_memory_mib
+            )
+            GpuPool.objects.bulk_update(node.pools.all(), ["foreign"])
+
+
+def _foreign(node: GpuNode) -> tuple[int, ...]:
+    return (node.foreign_cpu_milli, node.foreign_memory_mib, *(pool.foreign for pool in node.pools.all()))
 
 
 def _gently(view: Snapshot) -> Snapshot:

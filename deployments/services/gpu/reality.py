@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.models import GpuClaim, GpuNode, GpuPool
+from deployments.models import GpuClaim, GpuNode
 from deployments.services.gpu.fleet import Place
 from kube import specs
 from kube.objects import labels_of
@@ -258,9 +258,3 @@ def selected(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
         if not holds:
             return False
     return True
-
-
-def foreign_rows(nodes: Iterable[GpuNode]) -> tuple[list[GpuNode], list[GpuPool]]:
-    """Rows whose foreign use `reconcile` has set."""
-    rows = list(nodes)
-    return rows, [pool for node in rows for pool in node.pools.all()]

@@ -334,3 +334,15 @@ def test_build_pod() -> None:
             ],
         },
     }
+
+
+def test_pods_with_gpus_wait_behind_a_gate() -> None:
+    assert "schedulingGates" not in manifests.template(make())["spec"]
+    gated = manifests.template(make(gated=True))["spec"]
+    assert gated["schedulingGates"] == [{"name": "pilothouse.io/gpu-placement"}]
+
+
+def test_without_room_for_one_more_instances_pass_over_in_place() -> None:
+    strategy = manifests.deployment(make(in_place=True))["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert manifests.template(make(in_place=True)) == manifests.template(make()), "the choice alone restarts no pod"
