@@ -119,6 +119,12 @@ def mebibytes(value: float) -> str:
 
 
 @register.filter
+def mebibytes_short(value: float) -> str:
+    """As `mebibytes`, rounded for what is measured and not chosen."""
+    return f"{value / 1024:.1f} GB" if value >= 1024 else f"{value:.0f} MB"
+
+
+@register.filter
 def cores(value: float) -> str:
     return f"{value:g} CPU"
 

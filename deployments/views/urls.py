@@ -8,6 +8,7 @@ from deployments.views import (
     gpu,
     gpu_what_if,
     internal,
+    preflight,
     project_settings,
     projects,
     registry,
@@ -81,6 +82,7 @@ settings_patterns = [
 project_patterns: list[URLPattern | URLResolver] = [
     path("deployments/", deployments.deployment_list, name="deployments"),
     # Below "deployments/named/" a deployment may have any name, "new" too.
+    path("deployments/preflight/", preflight.check, name="deployment-preflight"),
     path("deployments/new/", wizard.deployment_create, name="deployment-create"),
     path("deployments/named/<str:deployment>/", include(deployment_patterns)),
     path("models/", include(model_patterns)),

@@ -99,6 +99,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[tuple[bool, bool, bool], Any, int]] = {
     ("POST", VERSION + "/restart"): (EDIT, {}, 202),
     ("GET", PROJECT + "/gpu-claims"): (VIEW, None, 200),
     ("GET", PROJECT + "/gpu-offers"): (VIEW, None, 200),
+    ("POST", DEPLOYMENT + "/versions/preflight"): (EDIT, {"instance_type": "512mb"}, 200),
     ("GET", VERSION + "/claim"): (VIEW, None, 200),
     ("PATCH", VERSION + "/claim"): (EDIT, {"priority": "batch"}, 200),
     # It holds no device, so that who may give one back is told 409.

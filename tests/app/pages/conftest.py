@@ -134,6 +134,9 @@ def pod_logs(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Line]]:
         def ssl_context(self) -> None:
             return None
 
+        def find(self, *args: Any, **options: Any) -> list[Any]:
+            return []
+
     for module in (reading, previous):
         monkeypatch.setattr(module, "read", read)
     monkeypatch.setattr(clusters, "current", Here)

@@ -39,6 +39,7 @@ PAGES = {
 
 # What scripts and downloads of those pages fetch: name -> least standing (GET).
 DATA = {
+    "deployment-preflight": "editor",
     "version-log-instances": "viewer",
     "version-log-history": "viewer",
     "version-log-previous": "viewer",
@@ -102,6 +103,8 @@ def address(site: Site, name: str) -> str:
         return site.project_url(name, site.claim.pk)
     if name in ("project-variable", "project-variable-delete"):
         return site.project_url(name, site.shared.pk)
+    if name == "deployment-preflight":
+        return f"{site.project_url(name)}?instance_type={site.version.instance_type}"
     if name == "version-log-previous":
         return f"{site.url(name)}?instance={site.instance.pk}"
     if name.startswith(("version", "revision")) or name == "deployment-update":
