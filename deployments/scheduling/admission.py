@@ -23,8 +23,11 @@ Claims beyond it get their search in a later pass, when those before them have m
 _Key = tuple[tuple[float, ...], int, float, str]
 
 
-def run_pass(snapshot: Snapshot) -> PassResult:
-    """One admission pass over `snapshot`."""
+def run_pass(snapshot: Snapshot, until: str = "") -> PassResult:
+    """One admission pass over `snapshot`; with `until` only as far as the claim of that id, and without explanations.
+
+    Every waiting claim gets an answer in the result, except those not reached with `until`.
+    """
     books = Books(snapshot)
     result = PassResult()
     leaving = [running for running in snapshot.running if running.evicted_for]
@@ -33,7 +36,13 @@ def run_pass(snapshot: Snapshot) -> PassResult:
     refused: dict[tuple[object, ...], tuple[str, str] | None] = {}
     searches = _Searches(len(snapshot.running))
     held: set[str] = set()
+    if until and any(grant.claim.id == until for grant in [*result.granted, *result.reserved]):
+        return result
+    last = ""
     for claim in _in_turn(books, queue):
+        if until and last == until:
+            return result
+        last = claim.id
         kind = (claim.project, claim.shape, claim.count, claim.flavors)
         if kind not in refused:
             refused[kind] = refusal(books, claim)
@@ -53,8 +62,8 @@ def run_pass(snapshot: Snapshot) -> PassResult:
         if snapshot.now - claim.created >= snapshot.policy.hold_after and outcome.flavor not in held:
             held.add(outcome.flavor)
             books.hold(claim, outcome.flavor)
-    explainer = Explainer(books, result)
-    result.waiting = explainer.waiting(blocked)
+    if not until:
+        result.waiting = Explainer(books, result).waiting(blocked)
     return result
 
 

@@ -14,7 +14,7 @@ from .shapes import PlannerInputError
 
 T = TypeVar("T")
 
-MAX_PASSES = 60
+MAX_PASSES = 20
 """Passes per question: on a large cluster the answer may then name bystanders too."""
 
 
@@ -41,11 +41,12 @@ def find_blockers(snapshot: Snapshot, claim_id: str, max_passes: int = MAX_PASSE
     trial = _Trial(snapshot, claim, max_passes)
     if trial.placed((), ()):
         return Blockers(claim)
+    first = trial.served
     others = tuple(c for c in snapshot.waiting if c.id != claim.id)
     running, waiting = snapshot.running, others
     if not trial.placed(running, waiting):
         return Blockers(claim, placeable=False)
-    for withdrawn in ((), others):
+    for withdrawn in ((), first, others):
         fewer = _in_the_way(snapshot, claim, withdrawn)
         if fewer is not None and trial.placed(fewer, withdrawn):
             running, waiting = fewer, withdrawn
@@ -60,6 +61,8 @@ class _Trial:
 
     def __init__(self, snapshot: Snapshot, claim: Claim, passes: int) -> None:
         self.snapshot, self.claim, self.left = snapshot, claim, max(8, passes)
+        self.served: tuple[Claim, ...] = ()
+        """Who got something in the last pass before the claim's turn came."""
 
     def placed(self, running: Sequence[Running], waiting: Sequence[Claim]) -> bool:
         """Whether a pass without those grants the claim."""
@@ -70,9 +73,11 @@ class _Trial:
                 self.snapshot,
                 running=tuple(r for r in self.snapshot.running if r.claim.id not in gone),
                 waiting=tuple(c for c in self.snapshot.waiting if c.id not in back),
-            )
+            ),
+            until=self.claim.id,
         )
-        return any(grant.claim.id == self.claim.id for grant in [*outcome.granted, *outcome.reserved])
+        self.served = tuple(grant.claim for grant in [*outcome.granted, *outcome.reserved])
+        return any(claim.id == self.claim.id for claim in self.served)
 
     def needed(self, items: Sequence[T], enough: Callable[[Sequence[T]], bool]) -> tuple[T, ...]:
         """A subset of `items` that is still `enough` and from which nothing can be left out, as far as passes last.
