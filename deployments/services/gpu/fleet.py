@@ -75,6 +75,8 @@ class Supply:
         self.index: dict[tuple[str, str, str], int] = {
             (pool.node.cluster, pool.node.name, pool.resource): number for number, pool in enumerate(self.pools)
         }
+        self._offered: dict[str, frozenset[str]] = {}
+        self._admitted: dict[tuple[str, str, str], frozenset[str]] = {}
         self._models = self._name_models()
         self.nodes = tuple(self._spec(number) for number in range(len(self.pools)))
 
@@ -111,21 +113,29 @@ class Supply:
 
     def models_of(self, flavor: GpuFlavor) -> frozenset[str]:
         """Products of the flavor on nodes that take new pods; `NOWHERE` when there are none."""
-        found = {self._models[n] for n, pool in enumerate(self.pools) if self.open(pool) and offers(flavor, pool)}
-        return frozenset(found) or NOWHERE
+        known = self._offered.get(flavor.name)
+        if known is None:
+            found = {self._models[n] for n, pool in enumerate(self.pools) if self.open(pool) and offers(flavor, pool)}
+            known = self._offered[flavor.name] = frozenset(found) or NOWHERE
+        return known
 
     def planner_flavors(self) -> tuple[Flavor, ...]:
         return tuple(Flavor(name, self.models_of(flavor)) for name, flavor in sorted(self.flavors.items()))
 
     def models_for(self, kind: InstanceType) -> frozenset[str]:
-        found = {self._models[n] for n, pool in enumerate(self.pools) if self.open(pool) and admits(kind, pool)}
-        return frozenset(found) or NOWHERE
+        """Products on nodes that take new pods and that instances of the type may use."""
+        key = _constraint(kind)
+        known = self._admitted.get(key)
+        if known is None:
+            found = {self._models[n] for n, pool in enumerate(self.pools) if self.open(pool) and admits(kind, pool)}
+            known = self._admitted[key] = frozenset(found) or NOWHERE
+        return known
 
     def flavors_for(self, kind: InstanceType) -> list[str]:
         """Flavors that instances of the type may use, the cheapest first; without any match all of its resource."""
         of_resource = [flavor for flavor in self.flavors.values() if flavor.resource == kind.accelerator_resource]
         models = self.models_for(kind)
-        matching = [flavor for flavor in of_resource if self.models_of(flavor) & models - NOWHERE]
+        matching = [flavor for flavor in of_resource if (self.models_of(flavor) & models) - NOWHERE]
         ordered = sorted(matching or of_resource, key=lambda flavor: (flavor.price, flavor.name))
         return [flavor.name for flavor in ordered]
 
