@@ -1,4 +1,4 @@
-"""``python -m tests.support.run``: all tests, in two processes side by side.
+"""``python -m tests.support.run``: all tests, in three processes side by side.
 
 Each process has its own databases and its own embedded cluster, on free ports, so they do not meet. The output of the
 first is shown as it comes, the others' when they have ended. The last line counts all of them.
@@ -10,8 +10,8 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-# About equally long: one keeps the processor busy, the other mostly waits for pods.
-GROUPS = (("tests/unit", "tests/app"), ("tests/contract", "tests/e2e"))
+# About equally long: two keep the processor busy, the last mostly waits for pods.
+GROUPS = (("tests/app",), ("tests/unit",), ("tests/contract", "tests/e2e"))
 COUNTS = ("tests", "failures", "errors", "skipped")
 
 
