@@ -24,7 +24,7 @@ NEEDS_TRACE = {
         "-",
     ],
 }
-HELPERS = {"__main__", "__init__", "gpu_trace", "support"}
+HELPERS = {"__main__", "__init__", "gpu_plots", "gpu_trace", "support"}
 
 
 def main() -> int:

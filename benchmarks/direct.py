@@ -1,6 +1,6 @@
 """A direct request through the platform against the same request sent to the pod: latency and requests/s per core.
 
-`python benchmarks/requests.py [--seconds 10] [--connections 8]` starts the whole platform, deploys an echo and drives
+`python benchmarks/direct.py [--seconds 10] [--connections 8]` starts the whole platform, deploys an echo and drives
 both ways in turn over keep-alive connections. A core's worth is counted in CPU seconds: of the web process and of
 the database's processes for the platform, of the pod's processes for the pod. The pod does the same work both ways.
 """
