@@ -67,12 +67,14 @@ def judge(
     ceilings: Sequence[Ceiling] = (),
     *,
     nodes: int = 0,
+    away: int = 0,
     start_seconds: float | None = None,
     price: float = 0.0,
     waiting: int = 0,
     instance_type: str = "",
 ) -> Verdict:
-    """``slices`` are the nodes that selector and taints leave, of ``nodes`` in all; None when nobody could be asked.
+    """``slices`` are the nodes that selector and taints leave, of ``nodes`` in all and ``away`` that are not ready;
+    None when nobody could be asked.
 
     ``price`` is one instance's, ``waiting`` how many claims stand in the queue for the same devices.
     """
@@ -86,7 +88,7 @@ def judge(
         fits = None if within else False
         reasons.append("The cluster cannot be asked now, so that nobody knows whether a node is free.")
     elif placed < instances:
-        _lacking(need, instances, placed, slices, nodes, reasons, advice)
+        _lacking(need, instances, placed, slices, nodes, away, reasons, advice)
     if waiting and need.accelerators:
         reasons.append(f"{_claims(waiting)} for the same devices; who goes first is decided by quota and priority.")
     return Verdict(
@@ -127,11 +129,16 @@ def _lacking(
     placed: int,
     slices: Sequence[Slice],
     nodes: int,
+    away: int,
     reasons: list[str],
     advice: list[str],
 ) -> None:
+    if not slices and away:
+        reasons.append(f"No node can take it now: {away} of {nodes} in the cluster are not ready.")
+        advice.append("It waits until they are back; the platform team can see why they are not.")
+        return
     if not slices:
-        what = f"None of the cluster's {nodes} nodes is" if nodes else "There is no node that is"
+        what = f"Of {nodes} nodes in the cluster none is" if nodes else "There is no node"
         reasons.append(f"{what} of the kind that this instance type asks for.")
         advice.append("Choose another instance type, or ask the platform team for such a node.")
         return

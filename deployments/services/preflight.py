@@ -54,6 +54,7 @@ def preflight(
             None if here is None else _slices(kind, here),
             ceilings,
             nodes=len(here or ()),
+            away=sum(1 for room in here or () if _away(room)),
             start_seconds=usual,
             price=kind.credit_rate,
             waiting=_waiting(kind),
@@ -95,6 +96,11 @@ def _slices(kind: InstanceType, here: Sequence[Room]) -> list[Slice]:
         for room in suitable
         if tolerates(kind.tolerations, room.taints)
     ]
+
+
+def _away(room: Room) -> bool:
+    """Marked by the cluster itself as not ready, not reachable, or under pressure."""
+    return any(taint.get("key", "").startswith("node.kubernetes.io/") for taint in room.taints)
 
 
 def _need(kind: InstanceType, amounts: dict[str, float]) -> Need:

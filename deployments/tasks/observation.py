@@ -36,7 +36,7 @@ def save_instances(version: DeploymentVersion, pods: tuple[Pod, ...], now: dt.da
             changed = True
         else:
             instance = have
-            if columns["ready_at"] is None:
+            if have.ready_at is not None:
                 columns["ready_at"] = have.ready_at  # when it was ready first
             if any(getattr(have, name) != value for name, value in columns.items()):
                 Instance.objects.filter(pk=key).update(**columns, time_updated=now)

@@ -8,7 +8,7 @@ const CHARTS = [
   { title: "Latency", unit: "seconds", series: { p95: "p95", p50: "p50", p99: "p99" } },
   { title: "In flight and queue", unit: "count", series: { in_flight: "In flight", queue: "Queued" } },
   { title: "Ready instances", unit: "count", series: { instances: "Instances" }, stepped: true },
-  { title: "CPU", unit: "cores", series: { cpu: "CPU" } },
+  { title: "CPU cores", unit: "cores", series: { cpu: "CPU" } },
   { title: "Memory", unit: "bytes", series: { memory: "Memory", memory_peak: "Highest" } },
   { title: "Accelerators held", unit: "count", series: { accelerators: "Accelerators" }, stepped: true, optional: true },
   { title: "Restarts and cold starts", unit: "count", series: { cold_starts: "Cold starts", restarts: "Restarts" }, stepped: true },

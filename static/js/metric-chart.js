@@ -22,12 +22,20 @@ const UNITS = {
   rate: (value) => `${short(value)}/s`,
   share: (value) => `${short(value * 100)} %`,
   count: short,
-  cores: (value) => `${short(value)} cores`,
+  cores: short,
   bytes,
   seconds,
 };
 
 const told = (unit, value) => (value === null || value === undefined ? "none" : UNITS[unit](value));
+// Of a tick of the axis: the day where days are counted, else the time.
+function moment(time, step) {
+  const at = new Date(time * 1000);
+  if (step >= 86400) return at.toLocaleDateString([], { month: "short", day: "numeric" });
+  const seconds = step < 60 ? { second: "2-digit" } : {};
+  return at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false, ...seconds });
+}
+
 const clock = (time) => new Date(time * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "medium" });
 
 export class Chart {
@@ -85,6 +93,8 @@ export class Chart {
   #options(lines) {
     const tell = (value) => told(this.about.unit, value);
     const [ink, grid] = [this.#colour("text-muted"), this.#colour("line")];
+    const time = (_, ticks, __, ___, step) => ticks.map((tick) => moment(tick, step));
+    const steps = this.about.unit === "bytes" ? Array.from({ length: 48 }, (_, power) => 2 ** power) : undefined;
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: "11px system-ui" };
     return {
       width: this.#width(),
@@ -92,7 +102,7 @@ export class Chart {
       cursor: { sync: { key: "metrics" }, drag: { x: false, y: false } },
       legend: { live: true },
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
-      axes: [axis, { ...axis, size: 68, values: (_, ticks) => ticks.map(tell) }],
+      axes: [{ ...axis, values: time }, { ...axis, size: 68, incrs: steps, values: (_, ticks) => ticks.map(tell) }],
       series: [
         { value: (_, time) => (time === null ? "" : clock(time)) },
         ...lines.map((line, at) => ({
@@ -116,6 +126,7 @@ export class Chart {
     ctx.strokeStyle = ctx.fillStyle = this.#colour("accent-ink");
     ctx.lineWidth = devicePixelRatio;
     ctx.font = `${10 * devicePixelRatio}px system-ui`;
+    ctx.textAlign = "left";
     ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
     for (const { time, revision } of this.markers) {
       const x = Math.round(plot.valToPos(time, "x", true));

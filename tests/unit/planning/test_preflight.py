@@ -42,7 +42,8 @@ def test_what_no_empty_node_holds_will_never_fit():
 
 def test_a_selector_that_leaves_no_node_is_told():
     verdict = judge(SMALL, 1, [], nodes=3)
-    assert "None of the cluster's 3 nodes is of the kind" in verdict.reasons[0]
+    assert "Of 3 nodes in the cluster none is of the kind" in verdict.reasons[0]
+    assert "1 of 3 in the cluster are not ready" in judge(SMALL, 1, [], nodes=3, away=1).reasons[0]
 
 
 @pytest.mark.parametrize(("used", "within"), [(2, True), (2.5, False)])
