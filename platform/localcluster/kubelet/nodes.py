@@ -287,6 +287,9 @@ class NodeKeeper:
         status = node.get("status", {})
         if (status.get("capacity") or {}).keys() - (status.get("allocatable") or {}).keys():
             self._stale.add(name)
+        if any(one["type"] == "Ready" and one["status"] == "Unknown" for one in status.get("conditions") or ()):
+            # Marked by the lease of the time before this start, or of a pause: it is heard again.
+            self._stale.add(name)
 
     async def run(self) -> None:
         """Heartbeats until cancelled."""
@@ -299,7 +302,7 @@ class NodeKeeper:
                 group.create_task(self._beat(simulated, _SIMULATED_HEARTBEAT))
 
     async def _catch_up(self) -> None:
-        """Make extended resources that others added to a node's capacity allocatable."""
+        """Make extended resources that others added to a node's capacity allocatable, and nodes ready again."""
         while True:
             await asyncio.sleep(_CATCH_UP)
             while self._stale:
