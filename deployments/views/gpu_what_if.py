@@ -38,7 +38,10 @@ class WhatIfForm(forms.Form):
             for limit in service.LIMITS:
                 label = f"{limit.replace('_', ' ').capitalize()} of {row.flavor} for {row.project or row.cohort}"
                 self.fields[f"quota-{row.pk}-{limit}"] = forms.IntegerField(
-                    label=label, required=limit == "nominal", initial=getattr(row, limit)
+                    label=label,
+                    required=limit == "nominal",
+                    initial=getattr(row, limit),
+                    widget=forms.NumberInput(attrs={"class": "control control-small", "placeholder": "no limit"}),
                 )
 
     @property

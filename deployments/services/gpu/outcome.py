@@ -1,6 +1,7 @@
 """The planner's answers written onto claims. Explanations are debounced, so that pages do not flicker."""
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 
 from deployments.models import GpuClaim
@@ -127,15 +128,20 @@ class Recorder:
 
 
 def without_names(explanation: Explanation) -> str:
-    """The sentence with the number of those ahead in place of their names, which not everybody may know."""
+    """The sentence with the number of those ahead in place of their names, which not everybody may know.
+
+    The smallest change is left out: it is the next step.
+    """
+    text = explanation.sentence.removesuffix(f" {explanation.change}") if explanation.change else explanation.sentence
+    text = re.sub(r"cohort '([^']+)''s", r"cohort \1's", text)
     count = explanation.ahead_count
     if not count:
-        return explanation.sentence
+        return text
     names = ", ".join(explanation.ahead)
     more = f" and {count - len(explanation.ahead)} more" if count > len(explanation.ahead) else ""
     gpus = gpus_text(explanation.ahead_demand)
     told = f" Waiting behind {names}{more} ({gpus})."
-    return explanation.sentence.replace(told, f" Waiting behind {count} claim{'s' if count > 1 else ''} ({gpus}).")
+    return text.replace(told, f" Waiting behind {count} claim{'s' if count > 1 else ''} ({gpus}).")
 
 
 def changed(before: dict[str, dict[str, object]], claims: Iterable[GpuClaim]) -> list[GpuClaim]:

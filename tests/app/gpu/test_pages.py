@@ -92,7 +92,7 @@ def test_names_of_other_projects_stay_hidden(client: Client, fleet: Fleet, flavo
     secret = version_of(factories.project("secret-lab"))
     fleet.pass_()
     mine = version_of()
-    fleet.pass_()
+    fleet.pass_(1)
     member = factories.member(mine.deployment.project)
     client.force_login(member)
     page = client.get(f"/projects/{mine.deployment.project.name}/gpus/").content.decode()

@@ -124,6 +124,7 @@ def test_waiting_behind_others_is_told_without_their_names(fleet: Fleet, flavor:
     assert claim.ahead_claims == [str(claim_of(secret).pk)]
     assert "Waiting behind 1 claim (1 GPU)" in claim.reason_message
     assert "secret-lab" not in claim.reason_message
+    assert claim.reason_message.count(claim.reason_next) == 0, "the next step is told once"
 
 
 def test_explanations_are_debounced(fleet: Fleet, flavor: GpuFlavor, version_of: Make):
