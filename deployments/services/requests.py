@@ -4,6 +4,7 @@ What is kept of a request follows the version's retention mode: ``full`` keeps i
 ``none`` keeps no row of a direct request (a queued one needs its row until it is done).
 """
 
+import asyncio
 import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -125,6 +126,10 @@ async def stream_request(
         _fail(row, "The instance went away while it answered.")
         await _keep(version, row)
         raise Unavailable(row.error_message, code="interrupted") from error
+    except (GeneratorExit, asyncio.CancelledError):
+        _fail(row, "The client went away before the answer was complete.")
+        await _keep(version, row)
+        raise
     finally:
         METER.end(version.id)
     await _keep(version, row)

@@ -66,6 +66,22 @@ def test_an_error_before_the_first_part(sender: User, version: DeploymentVersion
     assert last.error_message == "ValueError: no"
 
 
+def test_a_client_that_goes_away_leaves_its_request(sender: User, version: DeploymentVersion, pods: Pods) -> None:
+    pods.start(stream_of("data: one\n\n", "data: two\n\n", 'event: result\ndata: {"result": 3}\n\n'))
+
+    async def leave() -> None:
+        stream = requests.stream_request(sender, version, {"n": 3}, 10)
+        assert await anext(stream) == Part("one")
+        await stream.aclose()
+
+    background.run(leave(), timeout=30)
+    row = Request.objects.get()
+    assert (row.status, row.error_message) == (
+        Request.Status.FAILED,
+        "The client went away before the answer was complete.",
+    )
+
+
 def test_a_stream_that_breaks_off_is_not_begun_again(sender: User, version: DeploymentVersion, pods: Pods) -> None:
     for _ in range(2):
         pods.start(stream_of("data: one\n\n", cut=True))
