@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.scheduling.cutting import best_fillings, leftover_worth, share_prices
+from tests.unit.scheduling import UNTIMED
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_known_prices(sizes, demand, prices):
 
 
 @given(st.dictionaries(st.integers(20, 999), st.integers(1, 50), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=25)
+@settings(UNTIMED, max_examples=25)
 def test_no_device_is_worth_more_than_one_and_the_prices_pay_for_all_devices(demand):
     sizes = sorted(demand)
     counts = [demand[size] for size in sizes]

@@ -15,6 +15,7 @@ from deployments.scheduling.placement import Placer
 from deployments.scheduling.shapes import NodeSpec, PlannerInputError, Shape, fits_empty
 from deployments.scheduling.value import PilothousePolicy, claimed_products
 from deployments.scheduling.workload import Workload
+from tests.unit.scheduling import UNTIMED
 
 HALF = Shape(1000, 1024, 1, 500)
 ONE = Shape(2000, 2048, 1)
@@ -63,7 +64,7 @@ steps = st.lists(st.tuples(st.sampled_from(SHAPES), st.booleans(), st.integers(0
 
 
 @given(steps, st.sampled_from(sorted(POLICIES)))
-@settings(deadline=None)
+@settings(UNTIMED)
 def test_nothing_is_over_committed_and_what_is_given_back_is_free_again(moves, name):
     placer = Placer(Fleet(NODES), POLICIES[name](), SHAPES)
     placed: list[Placement] = []
@@ -81,7 +82,7 @@ def test_nothing_is_over_committed_and_what_is_given_back_is_free_again(moves, n
 
 
 @given(steps, st.sampled_from(["pilothouse", "fgd", "bestfit"]))
-@settings(deadline=None)
+@settings(UNTIMED)
 def test_remembered_prices_answer_as_a_fresh_start_does(moves, name):
     """Columns kept and reused over many moves must not differ from pricing the same state anew."""
     placer = Placer(Fleet(NODES), POLICIES[name](), SHAPES)
