@@ -27,6 +27,9 @@ TABS = (
     ("members", "Members", "project-members", False),
     ("service-users", "Service users", "project-service-users", True),
     ("variables", "Variables", "project-variables", False),
+    # Pages of `monitoring`, named by their routes.
+    ("alerts", "Alerts", "project-alerts", False),
+    ("webhooks", "Webhooks", "project-webhooks", False),
     ("audit", "Audit trail", "project-audit", False),
 )
 ROLES = [(role.value, role.label) for role in Role]
@@ -51,7 +54,8 @@ class ServiceUserForm(forms.Form):
         return timezone.now() + dt.timedelta(days=int(days)) if days else None
 
 
-def _frame(tenant: Tenant, tab: str) -> dict[str, Any]:
+def frame(tenant: Tenant, tab: str) -> dict[str, Any]:
+    """What the head of every tab needs."""
     name = tenant.project.name
     label = {key: text for key, text, _, _ in TABS}[tab]
     return {
@@ -84,7 +88,7 @@ def general(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         else:
             return done(request, _url(tenant, "project-settings"), "Saved")
     context = {
-        **_frame(tenant, "general"),
+        **frame(tenant, "general"),
         "form": form,
         "usage": projects.resource_usage(user_of(request), tenant.project),
     }
@@ -98,7 +102,7 @@ def delete(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     if request.POST.get("name") != name:
         form = GeneralForm(initial={"description": tenant.project.description})
         context = {
-            **_frame(tenant, "general"),
+            **frame(tenant, "general"),
             "form": form,
             "usage": projects.resource_usage(user_of(request), tenant.project),
             "delete_error": f"Type '{name}' to confirm; nothing was deleted",
@@ -110,7 +114,7 @@ def delete(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 
 def _members(request: HttpRequest, tenant: Tenant, status: int = 200, **extra: Any) -> HttpResponse:
     context = {
-        **_frame(tenant, "members"),
+        **frame(tenant, "members"),
         "members": accounts.members_of(user_of(request), tenant.project),
         "form": MemberForm(),
         "roles": ROLES,
@@ -166,7 +170,7 @@ def member_remove(request: HttpRequest, tenant: Tenant, user_id: str) -> HttpRes
 def _service_users(request: HttpRequest, tenant: Tenant, status: int = 200, **extra: Any) -> HttpResponse:
     rows = accounts.service_users_of(user_of(request), tenant.project)
     context = {
-        **_frame(tenant, "service-users"),
+        **frame(tenant, "service-users"),
         "service_users": [
             {"user": row, "token": next(iter(row.tokens.all()), None), "membership": next(iter(row.memberships.all()))}
             for row in rows
@@ -222,7 +226,7 @@ def service_user_delete(request: HttpRequest, tenant: Tenant, user_id: str) -> H
 
 def _variables(request: HttpRequest, tenant: Tenant, status: int = 200, **extra: Any) -> HttpResponse:
     context = {
-        **_frame(tenant, "variables"),
+        **frame(tenant, "variables"),
         "variables": variables.list_variables(user_of(request), tenant.project),
         "form": VariableForm(),
         **extra,
@@ -255,7 +259,7 @@ def variable_create(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 def variable_change(request: HttpRequest, tenant: Tenant, variable_id: str) -> HttpResponse:
     back = _url(tenant, "project-variables")
     return change_variable(
-        request, _frame(tenant, "variables"), tenant.project, variable_id, back, "every deployment of the project"
+        request, frame(tenant, "variables"), tenant.project, variable_id, back, "every deployment of the project"
     )
 
 
@@ -276,4 +280,4 @@ def audit(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     """Who changed what, newest first."""
     rows = tenant.project.audit_events.order_by("-id")
     page = Paginator(rows, AUDIT_PAGE_SIZE).get_page(request.GET.get("page"))
-    return respond(request, "deployments/project_audit.html", {**_frame(tenant, "audit"), "page": page})
+    return respond(request, "deployments/project_audit.html", {**frame(tenant, "audit"), "page": page})

@@ -1,4 +1,4 @@
-"""What happened, newest first: rollouts, what the cluster says of instances, alerts; equal things together."""
+"""What happened, newest first: rollouts, what the cluster says of instances, alerts, GPUs; equal things together."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from deployments.models import DeploymentVersion, InstanceEvent, Rollout
+from deployments.models import DeploymentVersion, GpuClaim, GpuClaimEvent, InstanceEvent, Rollout
 from deployments.views.gate import Tenant, in_project
 from deployments.views.render import Crumb, respond
-from deployments.views.status import ROLLOUTS
+from deployments.views.status import CLAIMS, ROLLOUTS
 from deployments.views.versions import frame, named
 from monitoring.models import Alert
 
@@ -26,6 +26,7 @@ KINDS = (
     ("rollout", "Rollouts"),
     ("instance", "Instances"),
     ("alert", "Alerts"),
+    ("gpu", "GPUs"),
 )
 RANGES = {
     "1h": dt.timedelta(hours=1),
@@ -110,7 +111,8 @@ def _all(within: Q, since: dt.datetime) -> list[Happening]:
     alerts = Alert.objects.filter(within, since__gte=since, changes__gt=0)
     inside = Q(**{f"instance__{name}": value for name, value in within.children})  # type: ignore[misc]
     events = InstanceEvent.objects.filter(inside, time_last_seen__gte=since)
-    return [*_rollouts(rollouts), *_events(events), *_alerts(alerts)]
+    claims = GpuClaimEvent.objects.filter(within, created_at__gte=since)
+    return [*_rollouts(rollouts), *_events(events), *_alerts(alerts), *_claims(claims)]
 
 
 def _rollouts(rows: QuerySet[Rollout]) -> Iterable[Happening]:
@@ -175,6 +177,24 @@ def _alerts(rows: QuerySet[Alert]) -> Iterable[Happening]:
             row.since,
             str(row.version),
             _url("version-metrics", row.version),
+        )
+
+
+def _claims(rows: QuerySet[GpuClaimEvent]) -> Iterable[Happening]:
+    for row in rows.select_related("version__deployment__project").order_by("-created_at")[:READ]:
+        if row.version is None:
+            continue
+        state = CLAIMS[GpuClaim.State(row.state)]
+        yield Happening(
+            "gpu",
+            state.tone,
+            state.icon,
+            f"GPUs: {state.label.lower()}",
+            row.message,
+            row.created_at,
+            row.created_at,
+            str(row.version),
+            reverse("gpus", args=[row.version.deployment.project.name]),
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from deployments.models import (
 from kube.logs import Line
 from monitoring import previous
 from monitoring.logstore import reading
+from monitoring.models import AlertRule, Webhook
 from tests.app import factories
 
 Phase = DeploymentVersion.Phase
@@ -51,6 +53,8 @@ class Site:
     model_version: ModelVersion
     variable: EnvironmentVariable
     shared: EnvironmentVariable
+    webhook: Webhook
+    rule: AlertRule
     claim: GpuClaim
 
     @property
@@ -91,6 +95,16 @@ def site(db: None) -> Site:
         **{f"{step}_at": now for step in ("environment", "scheduled", "starting", "ready", "serving", "finished")},
     )
     model_version = factories.model_version(factories.model(project))
+    webhook = Webhook.objects.create(
+        project=project,
+        name="chat",
+        event="alert",
+        url=f"https://chat.example.com/{SECRET}",
+        headers=json.dumps([{"key": "X-Key", "value": SECRET, "protected": True}]),
+        secret=SECRET,
+    )
+    rule = AlertRule.objects.create(project=project, name="errors", kind="error_rate", threshold=0.05)
+    rule.webhooks.add(webhook)
     variable = EnvironmentVariable.objects.create(
         project=project, version=version, name="DB_PASSWORD", value=SECRET, secret=True
     )
@@ -115,6 +129,8 @@ def site(db: None) -> Site:
         model_version=model_version,
         variable=variable,
         shared=EnvironmentVariable.objects.create(project=project, name="API_URL", value="https://api.example.com"),
+        webhook=webhook,
+        rule=rule,
         claim=GpuClaim.objects.create(
             project=project, version=version, label="ranker/v1", devices=1, cpu_milli=1000, memory_mib=1024
         ),

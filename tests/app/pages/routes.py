@@ -35,6 +35,12 @@ PAGES = {
     "project-audit": "viewer",
     "version-variable": "editor",
     "project-variable": "editor",
+    "project-alerts": "viewer",
+    "alert-rule-create": "editor",
+    "alert-rule": "editor",
+    "project-webhooks": "viewer",
+    "webhook-create": "editor",
+    "webhook": "editor",
 }
 
 # What scripts and downloads of those pages fetch: name -> least standing (GET).
@@ -75,6 +81,14 @@ ACTIONS = {
     "service-user-delete": "admin",
     "project-variable-create": "editor",
     "project-variable-delete": "editor",
+    "alert-rule-create": "editor",
+    "alert-rule": "editor",
+    "alert-rule-test": "editor",
+    "alert-rule-delete": "editor",
+    "webhook-create": "editor",
+    "webhook": "editor",
+    "webhook-test": "editor",
+    "webhook-delete": "editor",
 }
 
 STANDINGS = ("viewer", "editor", "admin")
@@ -101,6 +115,10 @@ def address(site: Site, name: str) -> str:
         return site.project_url(name, site.people["viewer"].pk)
     if name == "gpu-release":
         return site.project_url(name, site.claim.pk)
+    if name in ("webhook", "webhook-test", "webhook-delete"):
+        return site.project_url(name, site.webhook.name)
+    if name in ("alert-rule", "alert-rule-test", "alert-rule-delete"):
+        return site.project_url(name, site.rule.name)
     if name in ("project-variable", "project-variable-delete"):
         return site.project_url(name, site.shared.pk)
     if name == "deployment-preflight":

@@ -124,7 +124,7 @@ def test_fragments_hold_only_parts_that_the_page_has(site: Site, admin: Client, 
 
 
 def test_ordinary_pages_load_little_script(site: Site, admin: Client):
-    """35 KB of compressed scripts at most, 40 with the log viewer and 60 with charts, with all modules that a page imports."""
+    """35 KB of compressed scripts, 40 with the log viewer, 60 with charts, with all modules that a page imports."""
     root = settings.BASE_DIR / "static"
     for name, html in _pages(site, admin).items():
         wanted = [root / url.removeprefix("/static/") for url in re.findall(r'<script src="(/static/[^"]+)"', html)]
