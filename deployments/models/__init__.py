@@ -19,6 +19,7 @@ from deployments.models.environments import (
 )
 from deployments.models.gpu import (
     GpuClaim,
+    GpuClaimEvent,
     GpuCohort,
     GpuFlavor,
     GpuNode,
@@ -42,6 +43,7 @@ __all__ = [
     "EnvironmentVariable",
     "Framework",
     "GpuClaim",
+    "GpuClaimEvent",
     "GpuCohort",
     "GpuFlavor",
     "GpuNode",

@@ -267,6 +267,25 @@ class GpuClaim(models.Model):
         return self.devices * self.instances
 
 
+class GpuClaimEvent(models.Model):
+    """What happened to a claim: it was placed, waits for another reason than before, was displaced, or ended."""
+
+    id = models.BigAutoField(primary_key=True)
+    claim = models.ForeignKey(GpuClaim, models.CASCADE, related_name="events")
+    version = models.ForeignKey("DeploymentVersion", models.CASCADE, null=True, related_name="gpu_events")
+    state = models.CharField(max_length=10, choices=GpuClaim.State.choices)
+    code = models.CharField(max_length=60, blank=True)
+    message = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["version", "-created_at"], name="gpu_event_version")]
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.state}"
+
+
 class GpuUse(models.Model):
     """Device seconds of a project, by flavor and day (UTC)."""
 

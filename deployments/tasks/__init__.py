@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 
 from deployments import cluster as clusters
 from deployments.services import artifacts, scaling
+from deployments.services.gpu import history
 from deployments.tasks import garbage, gpu, reconciling, requests, sweeping
 from kube.errors import ClusterUnreachable
 
@@ -34,7 +35,8 @@ def reconcile(version_id: str, force: bool = False) -> None:
 
 @shared_task(name="deployments.tasks.collect_garbage", ignore_result=True)
 def collect_garbage() -> None:
-    """Remove what deleted rows owned in the cluster."""
+    """Remove what deleted rows owned in the cluster, and claims that are long over."""
+    history.expire(timezone.now())
     try:
         garbage.collect(clusters.current(), timezone.now())
     except ClusterUnreachable as error:

@@ -19,7 +19,7 @@ from deployments import triggers
 from deployments.models import GpuClaim, GpuNode, GpuPolicy, GpuPool, Rollout
 from deployments.scheduling.admission import run_pass
 from deployments.scheduling.claims import Snapshot
-from deployments.services.gpu import accounting, demand, idle, reality
+from deployments.services.gpu import accounting, demand, history, idle, reality
 from deployments.services.gpu import claims as claims_of
 from deployments.services.gpu import rules as rules_of
 from deployments.services.gpu.outcome import Recorder, changed
@@ -235,6 +235,7 @@ class Pass:
         }
         GpuClaim.objects.bulk_create(fresh, batch_size=500)
         GpuClaim.objects.bulk_update(saved, [name.removesuffix("_id") for name in claims_of.COLUMNS], batch_size=200)
+        history.write([*fresh, *saved], self.before, self.now)
         # Waiting for a place is not the rollout's fault: its time begins now.
         Rollout.objects.filter(version__in=placed, state=Rollout.State.IN_PROGRESS).update(deadline_at=None)
         self._save_foreign()

@@ -107,6 +107,19 @@ def test_names_of_other_projects_stay_hidden(client: Client, fleet: Fleet, flavo
     assert any(claim_of(secret).label in name for name in known.waiting) or known.running
 
 
+def test_what_happened_is_among_the_events(client: Client, fleet: Fleet, flavor: GpuFlavor, version_of: Any):
+    fleet.nodes = [node("n1", 1)]
+    version_of()
+    fleet.pass_()
+    late = version_of()
+    fleet.pass_(1)
+    project = late.deployment.project
+    client.force_login(factories.member(project))
+    page = client.get(f"/projects/{project.name}/events/?kind=gpu").content.decode()
+    assert "GPUs: waiting" in page
+    assert claim_of(late).reason_message in page
+
+
 def test_removing_the_named_blocker_places_the_claim(fleet: Fleet, flavor: GpuFlavor, version_of: Any):
     fleet.nodes = [node("n1", 2)]
     holders = [version_of(), version_of()]

@@ -41,6 +41,8 @@ def test_a_version_gets_its_place_and_a_second_pass_changes_nothing(fleet: Fleet
     done = fleet.pass_(1)
     assert (done.versions, done.created, done.saved) == (set(), 0, 0)
     assert list(GpuClaim.objects.values()) == before
+    (event,) = claim.events.all()
+    assert (event.state, event.message, event.version) == ("placed", "2 x a100 on n1.", version)
 
 
 def test_without_a_flavor_nothing_is_governed(fleet: Fleet, version_of: Make):
