@@ -8,6 +8,7 @@ from deployments.views import (
     gpu,
     gpu_what_if,
     internal,
+    palette,
     preflight,
     project_settings,
     projects,
@@ -88,6 +89,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("models/", include(model_patterns)),
     path("gpus/", gpu.project_gpus, name="gpus"),
     path("gpus/<uuid:claim_id>/release/", gpu.project_release, name="gpu-release"),
+    path("gpus/<uuid:claim_id>/priority/", gpu.project_priority, name="gpu-priority"),
     path("settings/", include(settings_patterns)),
 ]
 
@@ -99,6 +101,7 @@ urlpatterns = [
     path("account/password/", account.password_change, name="password-change"),
     path("account/tokens/", account.token_create, name="token-create"),
     path("account/tokens/<uuid:token_id>/revoke/", account.token_revoke, name="token-revoke"),
+    path("palette/", palette.palette, name="palette"),
     path("projects/", projects.project_list, name="projects"),
     path("new-project/", projects.project_create, name="project-create"),
     path("gpus/", gpu.platform_board, name="gpu-board"),

@@ -2,6 +2,7 @@
 import "./confirm.js";
 import "./live.js";
 import "./menu.js";
+import "./shortcuts.js";
 import "./times.js";
 import "./toast.js";
 import { copy } from "./clipboard.js";

@@ -15,14 +15,30 @@ let socket = null;
 let delay = FIRST_DELAY_MS;
 let downSince = 0;
 let poll = null;
+let freshAt = Date.now(); // when the server was last heard
+let ageing = null;
 
 // Shows the banner above the page with a sentence, or hides it.
 function say(text) {
   const banner = document.getElementById("live-banner");
   if (!banner) return;
   banner.hidden = !text;
-  banner.querySelector("span").textContent = text;
+  // Told once to those who listen; only those who look see the age tick.
+  const [words, age] = banner.querySelectorAll("span");
+  if (words.textContent !== text) words.textContent = text;
+  clearInterval(ageing);
+  age.textContent = "";
+  if (text) ageing = setInterval(() => tellAge(age), 1000);
 }
+
+function tellAge(element) {
+  const seconds = Math.round((Date.now() - freshAt) / 1000);
+  element.textContent = seconds < 10 ? "" : `Data ${seconds < 120 ? `${seconds} s` : `${Math.floor(seconds / 60)} min`} old.`;
+}
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.successful) freshAt = Date.now();
+});
 
 const send = (message) => {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
@@ -42,7 +58,10 @@ function connect() {
     send({ subscribe: [...watchers.keys()] });
     everywhere(missed ? { connected: true, changed: true } : { connected: true });
   });
-  socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
+  socket.addEventListener("message", (event) => {
+    freshAt = Date.now();
+    receive(JSON.parse(event.data));
+  });
   socket.addEventListener("close", (event) => {
     socket = null;
     if (event.code === NOT_SIGNED_IN) {
@@ -50,7 +69,7 @@ function connect() {
       say("You are signed out. Sign in again in another tab, then reload this page.");
       return;
     }
-    downSince ||= Date.now();
+    if (!downSince) downSince = freshAt = Date.now(); // until now the socket would have told of any change
     everywhere({ connected: false });
     if (watchers.size === 0) return;
     poll ??= setInterval(fallBack, POLL_EVERY_MS);
@@ -136,6 +155,7 @@ document.addEventListener("htmx:oobBeforeSwap", (event) => {
     return;
   }
   shownParts.set(part.id, text);
+  keepFocus(event.detail.target, part);
   // What a person opened or closed stays so; a log that shows its end goes on showing it.
   for (const old of event.detail.target.querySelectorAll("details[id]")) {
     const fresh = part.querySelector(`#${CSS.escape(old.id)}`);
@@ -144,11 +164,29 @@ document.addEventListener("htmx:oobBeforeSwap", (event) => {
   }
 });
 
+// Whoever was in a part that is replaced finds the same control focused in the new one.
+let refocus = null;
+
+function keepFocus(old, part) {
+  const focused = document.activeElement;
+  if (!focused || focused === document.body || !old.contains(focused)) return;
+  const selector = "a, button, input, select, textarea, summary, [tabindex]";
+  const name = (element) => element.id || element.getAttribute("href") || element.getAttribute("name") || element.textContent.trim();
+  const same = (element) => element.tagName === focused.tagName && name(element) === name(focused);
+  const index = [...old.querySelectorAll(selector)].filter(same).indexOf(focused);
+  refocus = () => {
+    const found = [...(document.getElementById(part.id)?.querySelectorAll(selector) ?? [])].filter(same);
+    (found[index] ?? found[0])?.focus({ preventScroll: true });
+  };
+}
+
 document.addEventListener("click", (event) => {
   const details = event.target.closest("summary")?.closest("details[id]");
   if (details) details.dataset.touched = "1";
 });
 
 document.addEventListener("htmx:oobAfterSwap", (event) => {
+  refocus?.();
+  refocus = null;
   for (const log of event.detail.target.ownerDocument.querySelectorAll("[data-to-end]")) log.scrollTop = log.scrollHeight;
 });

@@ -68,6 +68,7 @@ ACTIONS = {
     "revision-rollback": "editor",
     "revision-rebuild": "editor",
     "gpu-release": "editor",
+    "gpu-priority": "editor",
     "model-create": "editor",
     "model-version-create": "editor",
     "model-delete": "editor",
@@ -113,7 +114,7 @@ def address(site: Site, name: str) -> str:
         return site.project_url(name, site.model.name, *number)
     if name in ("member-role", "service-user-rotate", "service-user-delete"):
         return site.project_url(name, site.people["viewer"].pk)
-    if name == "gpu-release":
+    if name in ("gpu-release", "gpu-priority"):
         return site.project_url(name, site.claim.pk)
     if name in ("webhook", "webhook-test", "webhook-delete"):
         return site.project_url(name, site.webhook.name)

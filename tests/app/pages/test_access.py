@@ -101,7 +101,11 @@ def test_the_admin_panel_is_linked_for_the_platform_team_only(site: Site, browse
     assert "Platform admin" in browser_of("admin").get("/projects/").content.decode()
 
 
-@pytest.mark.parametrize("page", ["webhook", "project-webhooks", "version-settings", "project-variables", "project-audit", "version"])
+@pytest.mark.parametrize(
+    "page", ["webhook", "project-webhooks", "version-settings", "project-variables", "project-audit", "version"]
+)
+    "page", ["webhook", "project-webhooks", "version-settings", "project-variables", "project-audit", "version"]
+)
 def test_values_of_secrets_are_on_no_page(site: Site, admin: Client, page: str):
     assert SECRET not in admin.get(address(site, page)).content.decode()
 
