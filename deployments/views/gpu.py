@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import Permission
 from accounts.errors import ServiceError
-from deployments.services.gpu import actions, board
+from deployments.services.gpu import actions, board, policy
 from deployments.services.gpu import snapshot as snapshots
 from deployments.views.gate import Tenant, in_project, signed_in, user_of
 from deployments.views.render import Crumb, done, refused, respond
@@ -88,6 +88,7 @@ def project_gpus(request: HttpRequest, tenant: Tenant) -> HttpResponse:
             Crumb("GPUs"),
         ],
         "offers": offers,
+        "levels": list(policy.usable_levels(tenant.project)),
         "claims": [(claim, names, idle.get(claim.pk)) for claim, names in _rows(request, own)],
         "costs": board.costs(tenant.project),
         "simulated": board.simulated(),
@@ -106,3 +107,16 @@ def project_release(request: HttpRequest, tenant: Tenant, claim_id: str) -> Http
     except ServiceError as error:
         return refused(request, url, error)
     return done(request, url, f"{devices} device(s) of {version} given back; the next request asks for them again")
+
+
+@in_project(Permission.PROJECT_EDIT)
+@require_POST
+def project_priority(request: HttpRequest, tenant: Tenant, claim_id: str) -> HttpResponse:
+    """The level at which a version's claims wait."""
+    url = reverse("gpus", args=[tenant.project.name])
+    version = actions.find_version(user_of(request), claim_id)
+    try:
+        changed = policy.set_version_priority(user_of(request), version, request.POST.get("level") or None)
+    except ServiceError as error:
+        return refused(request, url, error)
+    return done(request, url, f"{changed} waits at level {changed.gpu_priority or 'of the platform'} from now on")

@@ -108,19 +108,25 @@ class Recorder:
         if claim.state == State.REFUSED:
             claim.state = State.WAITING
         text = without_names(explanation)
-        if claim.state == State.EVICTED and claim.reason_code != "displaced":
+        if claim.state == State.EVICTED:
             text = f"Displaced before, now in the queue again. {text}"
         next_step = explanation.change or NEXT.get(explanation.code, "")
-        if self._reason(claim, explanation.code, text, next_step):
-            claim.position = explanation.position
-            claim.ahead = -(-explanation.ahead_demand // MILLI)
-            claim.ahead_claims = ahead
+        place = {
+            "position": explanation.position,
+            "ahead": -(-explanation.ahead_demand // MILLI),
+            "ahead_claims": ahead,
+        }
+        moved = any(getattr(claim, name) != value for name, value in place.items())
+        if self._reason(claim, explanation.code, text, next_step, moved):
+            for name, value in place.items():
+                setattr(claim, name, value)
             claim.expected_wait = explanation.expected_wait
 
-    def _reason(self, claim: GpuClaim, code: str, text: str, next_step: str) -> bool:
-        """Whether the explanation was taken over; a like one is too young to be replaced."""
+    def _reason(self, claim: GpuClaim, code: str, text: str, next_step: str, moved: bool = False) -> bool:
+        """Whether the explanation was taken over: it says something new, and a like one is not too young."""
+        told = (claim.reason_code, claim.reason_message, claim.reason_next)
         young = claim.reason_at is not None and self.world.now - claim.reason_at < QUIET
-        if claim.reason_code == code and young:
+        if (told == (code, text, next_step) and not moved) or (claim.reason_code == code and young):
             return False
         claim.reason_code, claim.reason_message, claim.reason_next = code, text, next_step
         claim.reason_at = self.world.now

@@ -155,8 +155,13 @@ class Pass:
             if not number:
                 recorder.all(run_pass(view))
                 continue
-            for grant in run_pass(_gently(view)).granted:
+            result = run_pass(_gently(view))
+            for grant in result.granted:
                 recorder.granted(grant)
+            for explanation in result.waiting:
+                # What the first type can never have, another may have later.
+                if recorder.by_id[explanation.claim.id].state == State.REFUSED:
+                    recorder.waits(explanation)
             for claim in asking:
                 if claim.state != State.PLACED:
                     wish = wishes[claim.version_id]  # type: ignore[index]
@@ -239,7 +244,9 @@ class Pass:
         # Waiting for a place is not the rollout's fault: its time begins now.
         Rollout.objects.filter(version__in=placed, state=Rollout.State.IN_PROGRESS).update(deadline_at=None)
         self._save_foreign()
-        self.done.versions |= {claim.version_id for claim in [*fresh, *saved] if claim.version_id is not None}
+        self.done.versions |= {
+            claim.version_id for claim in [*fresh, *saved] if claim.version_id is not None and self._matters(claim)
+        }
         self.done.created, self.done.saved = len(fresh), len(saved)
         GpuPolicy.objects.filter(id=1).update(
             accounted_at=self.rules.settings.accounted_at,
@@ -249,6 +256,12 @@ class Pass:
         )
         versions = sorted(self.done.versions)
         transaction.on_commit(lambda: [triggers.wake(key) for key in versions] and None)
+
+    def _matters(self, claim: GpuClaim) -> bool:
+        """Whether the reconciler has something to do or to tell; a better place in the queue is told here alone."""
+        old = self.before.get(str(claim.pk))
+        names = ("state", "nodes", "instances", "instance_type_id", "reason_code", "reason_message", "reason_next")
+        return old is None or any(getattr(claim, name) != old[name] for name in names)
 
     def _save_foreign(self) -> None:
         for node in self.nodes:

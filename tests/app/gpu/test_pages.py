@@ -107,6 +107,22 @@ def test_names_of_other_projects_stay_hidden(client: Client, fleet: Fleet, flavo
     assert any(claim_of(secret).label in name for name in known.waiting) or known.running
 
 
+def test_the_level_is_chosen_on_the_page(client: Client, fleet: Fleet, flavor: GpuFlavor, version_of: Any):
+    fleet.nodes = [node("n1", 1)]
+    version = version_of()
+    fleet.pass_()
+    project = version.deployment.project
+    client.force_login(factories.member(project, "editor"))
+    url = f"/projects/{project.name}/gpus/{claim_of(version).pk}/priority/"
+    assert "at level batch" in client.post(url, {"level": "batch"}, follow=True).content.decode()
+    fleet.pass_(1)
+    assert claim_of(version).priority == 0
+    assert "Unknown level" in client.post(url, {"level": "nope"}, follow=True).content.decode()
+    client.post(url, {"level": ""})
+    fleet.pass_(1)
+    assert claim_of(version).priority == 50
+
+
 def test_what_happened_is_among_the_events(client: Client, fleet: Fleet, flavor: GpuFlavor, version_of: Any):
     fleet.nodes = [node("n1", 1)]
     version_of()

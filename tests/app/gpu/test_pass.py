@@ -138,9 +138,11 @@ def test_explanations_are_debounced(fleet: Fleet, flavor: GpuFlavor, version_of:
     first = claim_of(late)
     DeploymentVersion.objects.filter(pk=version_of().pk).update(gpu_priority=GpuPriority.objects.get(name="production"))
     fleet.pass_(5)
-    assert claim_of(late).reason_at == first.reason_at
+    assert (claim_of(late).position, claim_of(late).reason_at) == (1, first.reason_at)
     fleet.pass_(40)
+    assert claim_of(late).position == 2
     assert claim_of(late).reason_at > first.reason_at
+    assert fleet.pass_(40).saved == 0, "what has not changed is not told again"
 
 
 @pytest.fixture
@@ -297,6 +299,40 @@ def test_the_next_type_of_a_group_is_tried_after_its_time(fleet: Fleet, flavor: 
     held = demand.holding(version)
     assert held is not None
     assert held.instance_type == small
+
+
+def test_what_the_first_type_can_never_have_another_may_have_later(fleet: Fleet, flavor: GpuFlavor, version_of: Make):
+    fleet.nodes = [node("n1", 2)]
+    holder = version_of(gpus=2)
+    fleet.pass_()
+    project = factories.project()
+    group = InstanceTypeGroup.objects.create(project=project, name="group")
+    InstanceTypeGroupItem.objects.create(group=group, instance_type=kind(8), priority=0, schedule_timeout=600)
+    InstanceTypeGroupItem.objects.create(group=group, instance_type=kind(1), priority=1)
+    version = version_of(project, instance_type_group=group)
+    fleet.pass_(1)
+    assert (claim_of(version).state, claim_of(version).reason_code) == ("waiting", "capacity")
+    DeploymentVersion.objects.filter(pk=holder.pk).update(desired_instances=0)
+    fleet.pass_(1)
+    assert (claim_of(version).state, claim_of(version).instance_type) == ("placed", kind(1))
+
+
+def test_a_type_without_devices_is_the_last_resort(fleet: Fleet, flavor: GpuFlavor, version_of: Make):
+    fleet.nodes = [node("n1", 1)]
+    version_of()
+    fleet.pass_()
+    project = factories.project()
+    group = InstanceTypeGroup.objects.create(project=project, name="group")
+    plain = factories.instance_type("512mb")
+    InstanceTypeGroupItem.objects.create(group=group, instance_type=kind(1), priority=0, schedule_timeout=60)
+    InstanceTypeGroupItem.objects.create(group=group, instance_type=plain, priority=1)
+    version = version_of(project, instance_type_group=group)
+    fleet.pass_(1)
+    assert claim_of(version).state == "waiting"
+    fleet.pass_(61)
+    held = demand.holding(version)
+    assert held is not None
+    assert (held.instances, held.nodes, held.instance_type) == (1, (), plain)
 
 
 def rolling(version: DeploymentVersion) -> Rollout:
