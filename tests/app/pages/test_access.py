@@ -104,8 +104,6 @@ def test_the_admin_panel_is_linked_for_the_platform_team_only(site: Site, browse
 @pytest.mark.parametrize(
     "page", ["webhook", "project-webhooks", "version-settings", "project-variables", "project-audit", "version"]
 )
-    "page", ["webhook", "project-webhooks", "version-settings", "project-variables", "project-audit", "version"]
-)
 def test_values_of_secrets_are_on_no_page(site: Site, admin: Client, page: str):
     assert SECRET not in admin.get(address(site, page)).content.decode()
 
