@@ -1,23 +1,51 @@
-"""Kubernetes resource quantities ("500m", "1.5Gi", "2e3"): exact parsing and the canonical form.
+"""Kubernetes quantities (`500m`, `1.5Gi`, `1e3`): exact values and canonical text.
 
-Source: k8s.io/apimachinery resource.Quantity. Values are exact `Decimal`s in the base unit (cores, bytes, pieces).
+Values are exact `Decimal`s in the base unit (cores, bytes, pieces).
+Source of the rules: the Quantity type of the Kubernetes API reference.
 """
 
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
+from functools import lru_cache
 
-_PATTERN = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?\d+)?$")
+_PATTERN = re.compile(r"^([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i|)$")
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_SMALLEST = Decimal("1e-9")
+_NANO = Decimal("1e-9")
+_MAX_LENGTH, _MAX_EXPONENT = 40, 30  # far beyond any machine, and short of numbers that take long to write
+_WIDE = Context(prec=120)
+INVALID = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
 
+def _split(text: str) -> tuple[Decimal, str]:
+    match = _PATTERN.match(text) if len(text) <= _MAX_LENGTH else None
+    if not match:
+        raise ValueError(INVALID)
+    number, suffix = match.groups()
+    value = Decimal(number)
+    if suffix in _BINARY:
+        value = _WIDE.multiply(value, Decimal(1024 ** _BINARY[suffix]))
+    elif suffix in _DECIMAL:
+        value = value.scaleb(_DECIMAL[suffix], context=_WIDE)
+    else:
+        exponent = int(suffix[1:])
+        if abs(exponent) > _MAX_EXPONENT:
+            raise ValueError(INVALID)
+        value = value.scaleb(exponent, context=_WIDE)
+    # Finer than nano is rounded up, away from zero, as the API does.
+    places = value.as_tuple().exponent
+    if isinstance(places, int) and places < -9:
+        rounded = abs(value).quantize(_NANO, rounding=ROUND_CEILING, context=_WIDE)
+        value = rounded.copy_sign(value)
+    return value, suffix
+
+
+@lru_cache(4096)
 def parse(text: str | int | float) -> Decimal:
-    """The value of a quantity; ValueError with the offending text when it is none."""
-    value, _ = _split(text)
-    return value
+    """The value in base units. ValueError for text that is no quantity."""
+    return _split(str(text))[0]
 
 
 def milli(text: str | int | float) -> int:
@@ -30,54 +58,52 @@ def whole(text: str | int | float) -> int:
     return int(parse(text).to_integral_value(ROUND_CEILING))
 
 
+@lru_cache(4096)
 def canonical(text: str | int | float) -> str:
-    """The form in which the API server gives a quantity back: 0.5 is 500m, 1.5Gi is 1536Mi, 1024Mi is 1Gi."""
-    value, suffix = _split(text)
-    if suffix in _BINARY:
-        return format_binary(value)
-    if suffix[:1] in ("e", "E") and len(suffix) > 1:
-        return _format(value, lambda power: f"e{power}" if power else "")
-    return format_decimal(value)
+    """The text in which the API gives the quantity back: no fraction, the largest suffix that allows it."""
+    value, suffix = _split(str(text))
+    if value == 0:
+        return "0"
+    if suffix in _BINARY and abs(value) >= 1024 and value == value.to_integral_value():
+        return _binary(int(value))
+    if suffix in _BINARY and value == value.to_integral_value():
+        return str(int(value))
+    return _decimal(value, exponent=suffix[:1] in ("e", "E") and len(suffix) > 1)
+
+
+def _binary(value: int) -> str:
+    power = 0
+    while power < 6 and value % 1024 == 0:
+        value //= 1024
+        power += 1
+    return f"{value}{['', *_BINARY][power]}"
+
+
+def _decimal(value: Decimal, *, exponent: bool = False) -> str:
+    nanos = int(abs(value).scaleb(9, context=_WIDE).to_integral_value(ROUND_CEILING).copy_sign(value))
+    power = -9
+    while power < 18 and nanos % 1000 == 0:
+        nanos //= 1000
+        power += 3
+    if exponent:
+        return f"{nanos}e{power}" if power else str(nanos)
+    names = {power: name for name, power in _DECIMAL.items()}
+    return f"{nanos}{names[power]}"
+
+
+def of(value: Decimal, like: str = "") -> str:
+    """Canonical text of a number, in the notation (binary or decimal suffix) of the quantity `like`."""
+    if like[-1:] == "i" and value == value.to_integral_value():
+        return _binary(int(value)) if value else "0"
+    return _decimal(value) if value else "0"
 
 
 def format_decimal(value: Decimal | int) -> str:
-    """Canonical decimal form: 0.25 is 250m, 2000 is 2k."""
-    names = {power: suffix for suffix, power in _DECIMAL.items()}
-    return _format(Decimal(value), names.__getitem__)
+    """Canonical decimal form: 0.25 is 250m, 2000 is 2k; finer than nano is rounded away from zero."""
+    return of(Decimal(value))
 
 
 def format_binary(value: Decimal | int) -> str:
-    """Canonical binary form: 1610612736 is 1536Mi; values below 1024 or fractions fall back to decimal."""
+    """Canonical binary form: 1610612736 is 1536Mi; values below 1024 and fractions take the decimal form."""
     value = Decimal(value)
-    if abs(value) < 1024 or value != value.to_integral_value():
-        return format_decimal(value)
-    number, power = int(value), 0
-    while number % 1024 == 0 and power < 6:
-        number //= 1024
-        power += 1
-    return f"{number}{('', *_BINARY)[power]}"
-
-
-def _split(text: str | int | float) -> tuple[Decimal, str]:
-    match = _PATTERN.match(str(text).strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a quantity: write a number with an optional suffix, as 500m or 2Gi")
-    number, suffix = Decimal(match[1]), match[2] or ""
-    if suffix in _BINARY:
-        return number * (1024 ** _BINARY[suffix]), suffix
-    if suffix in _DECIMAL:
-        return number.scaleb(_DECIMAL[suffix]), suffix
-    return number.scaleb(int(suffix[1:])), suffix
-
-
-def _format(value: Decimal, suffix_of) -> str:
-    if value == 0:
-        return "0"
-    # Finer than nano is rounded away from zero, as the reference implementation does.
-    sign, digits = (-1, -value) if value < 0 else (1, value)
-    nano = int((digits / _SMALLEST).to_integral_value(ROUND_CEILING))
-    power = -9
-    while nano % 1000 == 0 and power < 18:
-        nano //= 1000
-        power += 3
-    return f"{sign * nano}{suffix_of(power)}"
+    return of(value, "Ki" if abs(value) >= 1024 else "")

@@ -24,6 +24,7 @@ import pytest
 from localcluster.client import ApiError, Client
 from localcluster.resources import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS
 from tests.contract.alone import ROOT, Server
+from tests.support.kubernetes_tools import kubectl as present_kubectl
 
 START_SECONDS = 60
 EMBEDDED_IMAGE = "python:3.11-slim"
@@ -168,8 +169,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 class Kubectl:
     """kubectl against the cluster under test."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        program = Path(sys.executable).parent / "kubectl"
+    def __init__(self, cluster: Cluster, namespace: str, program: Path | None = None) -> None:
+        program = program or present_kubectl()
         self.command = [str(program), "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace]
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -31,3 +31,40 @@ DIFFERENCES = [
     Difference("29-access-reviews", "^(token request|token default)$", r"\.status\.token", _OWN_NAMES),
     Difference("29-access-reviews", "^selfsubjectreview$", r"\.status\.userInfo", _OWN_NAMES),
 ]
+
+_TURN = "a container that crashes again and again is met at whatever turn it is"
+_NODE = "a node is this machine, without a container runtime and a network of its own"
+_MACHINE = r"(capacity|allocatable)\.(memory|eph)|daemonEnd|nodeInfo|images|runtimeHandlers|features|declaredFeatures"
+_TRIED = "all that waits is tried again, not only what the plugin that refused it hopes for"
+_ONE_STEP = "pods that become ready at the same time are replaced in one step"
+_FASTER = "what is waited for comes sooner here than the first look"
+
+# Of the workloads that are played again (stories.py); problems of events have reason and message as their path.
+OF_STORIES = [
+    Difference("*", ".", r".*\.status\.resources\.limits$", "the recorded node had version 1 of cgroups"),
+    Difference("*", "events", r"Unhealthy .*connection refused|FailedMount .*timed out", _FASTER),
+    Difference("03-deployment-create", "endpointslices", r"\.items\[0\]\.metadata\.generation", _PROGRESS),
+    Difference("03-deployment-create", "events", r"\.metadata\.remainingItemCount", _PROGRESS),
+    Difference("*", "revisionHistoryLimit", r"\.metadata\.annotations", _PROGRESS),
+    Difference("04-rolling-update", "events", "ScalingReplicaSet", _ONE_STEP),
+    Difference("04-rolling-update", "replicasets", r"\.items\[\d\]\..*[gG]eneration$", _ONE_STEP),
+    Difference("09-bad-image", "pods", r"\.items\[3\].*\.waiting\.message", "there is no registry to refuse"),
+    Difference("09-bad-image", "events", r"Failed .*failed to resolve image", "there is no registry to refuse"),
+    Difference("15-unschedulable", "node", r"\.status\.allocatable\.nvidia", _FASTER),
+    Difference("15-unschedulable", "node|untaint|resource|remove", r"\.metadata\.annotations|\.spec\.podCIDRs?", _NODE),
+    Difference("15-unschedulable", "node", rf"\.status\.({_MACHINE})", _NODE),
+    Difference(
+        "15-unschedulable", "pod|events", r"OutOfcpu |.*status\.message$", "the recorded node had a pod of its own"
+    ),
+    Difference("15-unschedulable", "kubectl describe", "stdout", _NODE),
+    Difference("15-unschedulable", "events", "FailedScheduling .*untolerated taint", _TRIED),
+    Difference("24-jobs", "events", "(BackOff|Killing) .* c", "a failed job's pod goes before or after its next start"),
+    Difference("24-jobs", "^immutable template$", r"\.(message|details\.causes)", _ECHO),
+    Difference("27-config-volumes-init", "what the container saw", "", "the image sets variables of its own"),
+    Difference("27-config-volumes-init", "before|table", r"\.(items|rows)\[2\]\.(status\.init|cells)", _TURN),
+    Difference("31-kubectl-traces", "^version$", "stdout", "another version of kubectl"),
+    Difference("31-kubectl-traces", "^api-resources$", "stdout", _SMALL),
+    Difference("31-kubectl-traces", "^(get one -o json|events|get all)$", "stdout", _PROGRESS),
+    Difference("10-crashloop", "states of pods", "two$", "the start of each container is told, not only of all"),
+    Difference("1[01]-.*", "pods|table", r"\.(items|rows)\[\d\]\.(status\.(cond|cont)|cells)", _TURN),
+]

@@ -4,6 +4,7 @@ import shutil
 import sys
 
 from tests.support.browser import NoBrowserError, apt_install, find_or_install
+from tests.support.kubernetes_tools import NoToolsError, helm, older_kubectl
 
 
 class NoRError(RuntimeError):
@@ -23,8 +24,9 @@ def rscript() -> str:
 def main() -> int:
     try:
         print(f"browser: {find_or_install()}")
-        print(f"R: {rscript()}", flush=True)
-    except (NoBrowserError, NoRError) as error:
+        print(f"R: {rscript()}")
+        print(f"kubectl and helm: {older_kubectl()}, {helm()}", flush=True)
+    except (NoBrowserError, NoRError, NoToolsError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

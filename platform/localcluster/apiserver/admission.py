@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from localcluster import quantity
 from localcluster import resources as r
-from localcluster.apiserver import quantity
+from localcluster.apiserver import naming
 from localcluster.apiserver.defaults import pods
 from localcluster.apiserver.registry import Kind
 from localcluster.apiserver.status import StatusError, forbidden
@@ -14,6 +15,9 @@ from localcluster.apiserver.store import Store
 
 Object = dict[str, Any]
 
+# What every container may know of its service account, where Kubernetes' own clients look for it.
+_ACCESS_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+_ACCESS_SECONDS = 3607
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 
 
@@ -28,9 +32,13 @@ def pod(store: Store, obj: Object) -> None:
     _limit_ranges(store, obj)
     account = spec.get("serviceAccountName") or "default"
     spec["serviceAccountName"] = spec["serviceAccount"] = account
-    if store.tables[r.SERVICEACCOUNTS].get(namespace, account) is None:
+    record = store.tables[r.SERVICEACCOUNTS].get(namespace, account)
+    if record is None:
         why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
         raise forbidden(r.PODS, name, why)
+    wanted = spec.get("automountServiceAccountToken", record.load().get("automountServiceAccountToken", True))
+    if wanted is not False:
+        _mount_access(spec)
     _priority(store, obj)
     pods.default_tolerations(spec)
     status: Object = {"phase": "Pending", "qosClass": pods.qos_class(spec)}
@@ -46,6 +54,32 @@ def pod(store: Store, obj: Object) -> None:
             }
         ]
     obj["status"] = status
+
+
+def _mount_access(spec: Object) -> None:
+    """Give every container token, ca.crt and namespace of its service account, as ServiceAccount admission does."""
+    volume = f"kube-api-access-{naming.suffix()}"
+    mount = {"name": volume, "readOnly": True, "mountPath": _ACCESS_PATH}
+    mounted = False
+    for containers in pods.container_lists(spec):
+        for container in containers:
+            mounts = container.get("volumeMounts") or []
+            if all(one.get("mountPath") != _ACCESS_PATH for one in mounts):
+                container["volumeMounts"] = [*mounts, dict(mount)]
+                mounted = True
+    if not mounted:
+        return
+    sources: list[Object] = [
+        {"serviceAccountToken": {"expirationSeconds": _ACCESS_SECONDS, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {
+            "downwardAPI": {
+                "items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]
+            }
+        },
+    ]
+    projected = {"sources": sources, "defaultMode": 0o644}
+    spec["volumes"] = [*(spec.get("volumes") or ()), {"name": volume, "projected": projected}]
 
 
 def _priority(store: Store, obj: Object) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from localcluster import quantity
 from localcluster import resources as r
-from localcluster.apiserver import quantity, selectors, status, timestamps, views
+from localcluster.apiserver import selectors, status, timestamps, views
 from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.target import Target
 from localcluster.apiserver.web import Request

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import orjson
 
 from localcluster import resources as r
-from localcluster.apiserver import admission, deletion, managed, status, timestamps
+from localcluster.apiserver import admission, deletion, managed, naming, status, timestamps
 from localcluster.apiserver.deletion import DeleteOptions
 from localcluster.apiserver.managed import Manager
 from localcluster.apiserver.network import Addresses
@@ -23,8 +22,6 @@ from localcluster.apiserver.validation.base import Causes
 Object = dict[str, Any]
 Change = Callable[[Object], Object]
 
-_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
-_RANDOM = random.SystemRandom()
 _PROTECTED = frozenset({"default", "kube-system", "kube-public"})
 
 
@@ -130,8 +127,7 @@ class Objects:
         elif metadata.get("namespace"):
             raise status.bad_request("namespace may not be set for cluster-scoped resources")
         if not metadata.get("name") and metadata.get("generateName"):
-            suffix = "".join(_RANDOM.choices(_SUFFIX, k=5))
-            metadata["name"] = metadata["generateName"][:58] + suffix
+            metadata["name"] = metadata["generateName"][:58] + naming.suffix()
         for key in ("selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
             metadata.pop(key, None)
         metadata["uid"] = str(uuid.uuid4())

@@ -49,8 +49,10 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         shift += 7
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field: int for varints, bytes for everything else."""
+def _fields(data: Any) -> Iterator[tuple[int, Any]]:
+    """(number, value) of each field of a message: int for varints, bytes for everything else."""
+    if not isinstance(data, bytes):
+        raise ProtobufError("the protobuf body has a number where a message is due")
     position = 0
     while position < len(data):
         key, position = _varint(data, position)
@@ -90,7 +92,10 @@ def _time(data: bytes) -> str | None:
     if not parts:
         return None
     seconds, nanos = _signed(parts.get(1, 0)), _signed(parts.get(2, 0))
-    moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    try:
+        moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    except OverflowError:
+        raise ProtobufError(f"the protobuf body has the time {seconds} s, which no calendar holds") from None
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if nanos else "%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -121,7 +126,10 @@ def _value(kind: Type, raw: Any) -> Any:
     if isinstance(kind, ListOf):  # a list inside a map is a message with one repeated field
         return [_value(kind.item, part) for _, part in _fields(raw)]
     wrapped = dict(_fields(raw)).get(1, b"")
-    return orjson.loads(wrapped) if wrapped else None
+    try:
+        return orjson.loads(_text(wrapped)) if wrapped else None
+    except orjson.JSONDecodeError as error:
+        raise ProtobufError(f"the protobuf body has a part that is no JSON: {error}") from None
 
 
 def _message(kind: Struct, name: str, data: bytes) -> Object:

@@ -16,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from localcluster.apiserver import quantity, zero
+from localcluster import quantity
+from localcluster.apiserver import zero
 from localcluster.apiserver.timestamps import check_time
 
 SCHEMA_VERSION = "v1.36.0"

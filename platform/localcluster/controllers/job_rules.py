@@ -197,7 +197,7 @@ def parse_indexes(text: str) -> set[int]:
 
 def with_index(template_spec: Object, index: int, name: str) -> Object:
     """The pod spec of one index: JOB_COMPLETION_INDEX in every container and a stable host name."""
-    reference = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
+    reference = {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX}']"}}
     variable = {"name": "JOB_COMPLETION_INDEX", "valueFrom": reference}
 
     def containers(entries: list[Object]) -> list[Object]:

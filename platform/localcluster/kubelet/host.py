@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,7 @@ class Host:
     session: aiohttp.ClientSession
     services: Watcher
     recorders: dict[str, Recorder] = field(default_factory=dict)
+    tokens: dict[tuple[str, str, str], tuple[str, float]] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def recorder(self, node: str) -> Recorder:
@@ -58,20 +60,28 @@ class Host:
         return await self.client.get_or_none(resource, name, namespace)
 
     async def token(self, namespace: str, account: str, pod: Object, spec: Object) -> str:
-        """A service account token bound to the pod."""
+        """A service account token bound to the pod; a new one once four fifths of its life are over."""
+        uid, audience = pod["metadata"]["uid"], spec.get("audience", "")
+        seconds, now = spec.get("expirationSeconds", 3607), time.monotonic()
+        kept = self.tokens.get((uid, account, audience))
+        if kept is not None and now < kept[1]:
+            return kept[0]
         request = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
             "spec": {
-                "audiences": [spec["audience"]] if spec.get("audience") else [],
-                "expirationSeconds": spec.get("expirationSeconds", 3607),
+                "audiences": [audience] if audience else [],
+                "expirationSeconds": seconds,
                 "boundObjectRef": {
                     "kind": "Pod",
                     "apiVersion": "v1",
                     "name": pod["metadata"]["name"],
-                    "uid": pod["metadata"]["uid"],
+                    "uid": uid,
                 },
             },
         }
         answer = await self.client.create_subresource(SERVICEACCOUNTS, account, namespace, "token", request)
-        return answer["status"]["token"]
+        token: str = answer["status"]["token"]
+        self.tokens = {key: value for key, value in self.tokens.items() if now < value[1]}
+        self.tokens[uid, account, audience] = token, now + 0.8 * seconds
+        return token

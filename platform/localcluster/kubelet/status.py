@@ -127,6 +127,8 @@ def pod_status(pod: Object, init: list[View], main: list[View], facts: Facts, at
     inner = phase(policy, init, main)
     if facts.ending and all(view.terminated for view in [*main, *(v for v in init if v.is_sidecar)]):
         inner = "Succeeded" if all(view.succeeded for view in main) else "Failed"
+    if any(view.is_sidecar and view.is_running for view in init):
+        inner = "Running" if inner in ("Succeeded", "Failed") else inner  # sidecars have yet to end
     old = pod.get("status") or {}
     shown = inner
     if inner in ("Succeeded", "Failed") and not facts.ended:
@@ -192,7 +194,7 @@ def _conditions(
     containers: tuple[bool, str | None, str | None]
     if inner == "Succeeded":
         containers = (False, "PodCompleted", None)
-    elif inner == "Failed":
+    elif inner == "Failed" and not all(_never_ran(view) for view in main):
         containers = (False, "PodFailed", None)
     elif unready:
         text = f"containers with unready status: [{' '.join(unready)}]"
@@ -220,6 +222,10 @@ def _conditions(
     foreign = [entry for kind, entry in old.items() if kind not in _OWNED]
     generation = pod["metadata"].get("generation", 1)
     return foreign + [_condition(kind, values[kind], old.get(kind), generation, at) for kind in _OWNED]
+
+
+def _never_ran(view: View) -> bool:
+    return (view.terminated or {}).get("reason") == "ContainerStatusUnknown"
 
 
 def _past_init(main: list[View]) -> bool:

@@ -360,15 +360,11 @@ class Scheduler:
 
 
 def _may_help(old: Object, new: Object) -> bool:
-    """Whether a change of a node may let a pod run that could not."""
-
-    def facts(node: Object) -> tuple[object, ...]:
-        spec = node.get("spec", {})
-        return (
-            node.get("status", {}).get("allocatable"),
-            node["metadata"].get("labels"),
-            spec.get("taints"),
-            spec.get("unschedulable"),
-        )
-
-    return facts(old) != facts(new)
+    """Whether a change of a node may let a pod run that could not: more room, other labels, fewer taints."""
+    before, after = old.get("spec", {}), new.get("spec", {})
+    return (
+        old.get("status", {}).get("allocatable") != new.get("status", {}).get("allocatable")
+        or old["metadata"].get("labels") != new["metadata"].get("labels")
+        or any(taint not in (after.get("taints") or ()) for taint in before.get("taints") or ())
+        or (before.get("unschedulable", False) and not after.get("unschedulable"))
+    )

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localcluster.apiserver import protobuf, quantity, schema, selectors
+from localcluster import quantity
+from localcluster.apiserver import protobuf, schema, selectors
 from localcluster.apiserver.codec import duplicates
 from localcluster.apiserver.status import StatusError
 from localcluster.apiserver.tables import duration

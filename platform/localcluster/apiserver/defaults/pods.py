@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from localcluster.apiserver import quantity
+from localcluster import quantity
 
 Object = dict[str, Any]
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _MODE = 0o644
+# Host, path and tag of an image; https://github.com/distribution/reference has the grammar.
+_IMAGE = re.compile(r"^([\w.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[\w][\w.-]*)?(@[\w:+.-]+)?$")
 _NOT_READY = "node.kubernetes.io/not-ready"
 _UNREACHABLE = "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
@@ -34,9 +37,9 @@ def _probe(probe: Object) -> None:
 
 
 def pull_policy(image: str) -> str:
-    """Always for the tag `latest` or none, IfNotPresent for other tags and digests."""
+    """Always for the tag `latest` or none, IfNotPresent for other tags, digests and what names no image."""
     name = image.rsplit("/", 1)[-1]
-    if "@" in name:
+    if "@" in name or not _IMAGE.match(image):
         return "IfNotPresent"
     tag = name.partition(":")[2]
     return "Always" if tag in ("", "latest") else "IfNotPresent"
@@ -46,9 +49,7 @@ def _container(container: Object, *, request_limits: bool) -> None:
     for port in container.get("ports") or ():
         port.setdefault("protocol", "TCP")
     for variable in container.get("env") or ():
-        reference = (variable.get("valueFrom") or {}).get("fieldRef")
-        if reference is not None:
-            reference.setdefault("apiVersion", "v1")
+        _reference(variable.get("valueFrom") or {})
     resources = container.setdefault("resources", {})
     limits = resources.get("limits")
     if limits and request_limits:
@@ -86,8 +87,14 @@ def _volume(volume: Object) -> None:
 
 def _field_references(items: list[Object] | None) -> None:
     for item in items or ():
-        if item.get("fieldRef") is not None:
-            item["fieldRef"].setdefault("apiVersion", "v1")
+        _reference(item)
+
+
+def _reference(source: Object) -> None:
+    if source.get("fieldRef") is not None:
+        source["fieldRef"].setdefault("apiVersion", "v1")
+    if source.get("resourceFieldRef") is not None:
+        source["resourceFieldRef"].setdefault("divisor", "0")
 
 
 def pod_spec(spec: Object, *, request_limits: bool = False) -> None:

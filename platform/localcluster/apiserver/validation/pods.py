@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from localcluster.apiserver import quantity
+from localcluster import quantity
 from localcluster.apiserver.validation import base
 from localcluster.apiserver.validation.base import Causes
 
