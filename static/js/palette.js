@@ -25,7 +25,7 @@ function dialog(label) {
 }
 
 // All letters in order, better the nearer together and the nearer to the beginning of words; -1 when one is missing.
-export function score(text, wanted) {
+function score(text, wanted) {
   const hay = text.toLowerCase();
   const at = hay.indexOf(wanted);
   if (at >= 0) return 1000 - at - hay.length / 100;
@@ -37,6 +37,12 @@ export function score(text, wanted) {
     from = found + 1;
   }
   return points;
+}
+
+// Every word must be in the label, or begin the hint.
+function points({ label, hint }, wanted) {
+  const each = wanted.split(/\s+/).map((word) => (hint.toLowerCase().startsWith(word) ? 1 : score(label, word)));
+  return each.includes(-1) ? -1 : each.reduce((sum, one) => sum + one, 0);
 }
 
 async function load() {
@@ -77,7 +83,7 @@ export async function open() {
   const show = () => {
     const wanted = input.value.trim().toLowerCase();
     const found = (items ?? [])
-      .map((item) => ({ item, points: wanted ? score(`${item.label} ${item.hint}`, wanted) : 0 }))
+      .map((item) => ({ item, points: wanted ? points(item, wanted) : 0 }))
       .filter(({ points }) => points >= 0)
       .sort((a, b) => b.points - a.points)
       .slice(0, MOST_SHOWN);
