@@ -133,7 +133,7 @@ def package(files: dict[str, str | bytes] | None = None) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, content in (files if files is not None else {"deployment.py": ECHO}).items():
-            archive.writestr(zipfile.ZipInfo(path), content)  # dated 1980, not now
+            archive.writestr(zipfile.ZipInfo(path), content, zipfile.ZIP_DEFLATED)  # dated 1980, not now
     return buffer.getvalue()
 
 
