@@ -175,11 +175,12 @@ class LogViewer extends HTMLElement {
         to: time,
       });
     }
+    const passes = this.filter();
     for (const [line, key] of lines) {
       const entry = this.ring.add(line, key);
       if (!entry) continue;
       this.instances.seen(line.instance);
-      if (!this.rows.following && this.isShown(entry)) this.fresh += 1;
+      if (!this.rows.following && passes(entry)) this.fresh += 1;
     }
     this.ring.trim();
     this.soon();
@@ -201,17 +202,21 @@ class LogViewer extends HTMLElement {
       await this.search.run(this.ring.entries);
       if (generation !== this.search.generation) return;
     }
-    this.rows.show(this.ring.entries.filter((entry) => this.isShown(entry)));
+    this.rows.show(this.ring.entries.filter(this.filter()));
     this.tellHits();
     this.tellJump();
     this.querySelector("[data-empty]").hidden = this.rows.view.length > 0;
   }
 
-  isShown(entry) {
+  // Whether an entry passes, asked of 20,000 ten times a second: controls are read once.
+  filter() {
     const { level, filter } = this.form.elements;
-    if (entry.note) return true;
-    if (this.instances.hidden.has(entry.instance) || LEVELS[entry.level] < LEVELS[level.value]) return false;
-    return !(filter.checked && this.search.active) || entry.hits !== null;
+    const { hidden } = this.instances;
+    const least = LEVELS[level.value];
+    const onlyHits = filter.checked && this.search.active;
+    return (entry) =>
+      entry.note !== undefined ||
+      (LEVELS[entry.level] >= least && !(onlyHits && entry.hits === null) && !(hidden.size && hidden.has(entry.instance)));
   }
 
   build(entry) {
