@@ -15,11 +15,11 @@ from deployments.views.gate import Tenant, in_project, user_of
 def check(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     """A fragment; what the form's own check will refuse is left to that."""
     chosen = request.GET.get("instance_type", "")
-    size = {"group": chosen[6:]} if chosen.startswith("group:") else {"instance_type": chosen}
+    kind, group = ("", chosen[6:]) if chosen.startswith("group:") else (chosen, "")
     text = request.GET.get("minimum_instances", "")
     instances = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
     try:
-        verdict = preflight(user_of(request), tenant.project, instances=instances, **size)
+        verdict = preflight(user_of(request), tenant.project, instance_type=kind, group=group, instances=instances)
     except Invalid:
         verdict = None
     return render(request, "deployments/_preflight.html", {"verdict": verdict}, status=200)

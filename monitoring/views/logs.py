@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import chain
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.http import content_disposition_header
@@ -102,7 +103,7 @@ class Download(StreamingHttpResponse):
 
 @in_project()
 @require_GET
-def download(request: HttpRequest, tenant: Tenant, deployment: str, version: str) -> HttpResponse:
+def download(request: HttpRequest, tenant: Tenant, deployment: str, version: str) -> HttpResponseBase:
     """Everything that is kept of the version's log as text: time, instance, line."""
     found = named(request, tenant, deployment, version)
     stop = int(timezone.now().timestamp() * _BILLION)
@@ -160,10 +161,12 @@ def _told(version: DeploymentVersion, entries: list[Entry]) -> list[dict[str, An
             "pk", "pod_name", "revision__number"
         )
         pods |= {str(key): (pod, number or 0) for key, pod, number in rows}
-    return [
-        _line(*pods.get(entry.labels["instance_id"], (entry.labels["instance_id"], 0)), entry.timestamp, entry.text)
-        for entry in entries
-    ]
+    told = []
+    for entry in entries:
+        key = entry.labels["instance_id"]
+        pod, revision = pods.get(key, (key, 0))
+        told.append(_line(pod, revision, entry.timestamp, entry.text))
+    return told
 
 
 def _line(pod: str, revision: int, time: int, text: str) -> dict[str, Any]:
