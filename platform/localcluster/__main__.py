@@ -106,10 +106,15 @@ def _parts(arguments: argparse.Namespace, data: Path) -> list[Part]:
         node += ["--simulated-nodes", arguments.simulated_nodes]
     if arguments.keep_pods:
         node.append("--keep-pods")
+    if arguments.metrics_period is not None:
+        node += ["--metrics-period", str(arguments.metrics_period)]
+    controllers = []
+    if arguments.autoscaler_period is not None:
+        controllers += ["--autoscaler-period", str(arguments.autoscaler_period)]
     api = ["--data", str(data / "apiserver"), "--port", str(arguments.port)]
     return [
         Part("apiserver", api, trusted),
-        Part("controllers", kubeconfig, environment),
+        Part("controllers", [*kubeconfig, *controllers], environment),
         Part("scheduler", kubeconfig, environment),
         Part("kubelet", kubeconfig + node, trusted),
     ]
@@ -187,6 +192,8 @@ def main() -> None:
     parser.add_argument("--node-cpus", type=float, help="CPUs the node offers (default: the machine's)")
     parser.add_argument("--node-memory", help="memory the node offers, such as 8Gi (default: the machine's)")
     parser.add_argument("--simulated-nodes", help="extra simulated nodes; see `localcluster.kubelet --help`")
+    parser.add_argument("--autoscaler-period", type=float, help="seconds between looks at autoscalers (default: 15)")
+    parser.add_argument("--metrics-period", type=float, help="seconds between samples of what pods use (default: 10)")
     parser.add_argument("--keep-pods", action="store_true", help="leave pods running for the next start to adopt")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")

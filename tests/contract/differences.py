@@ -58,6 +58,8 @@ OF_STORIES = [
     ),
     Difference("15-unschedulable", "kubectl describe", "stdout", _NODE),
     Difference("15-unschedulable", "events", "FailedScheduling .*untolerated taint", _TRIED),
+    Difference("22-logs", "since|^(current|previous|log while.*|previous while.*)$", "", "these lines hold times"),
+    Difference("22-logs", "waiting on its image", r"\.message", _TURN),
     Difference("24-jobs", "events", "(BackOff|Killing) .* c", "a failed job's pod goes before or after its next start"),
     Difference("24-jobs", "^immutable template$", r"\.(message|details\.causes)", _ECHO),
     Difference("27-config-volumes-init", "what the container saw", "", "the image sets variables of its own"),

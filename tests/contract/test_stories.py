@@ -29,14 +29,18 @@ TOGETHER = (
     "10-crashloop",
     "11-oomkilled",
     "13-readiness-never",
+    "22-logs",
     "24-jobs",
     "27-config-volumes-init",
     "31-kubectl-traces",
 )
 # Changes the node, so nothing else may run on it.
 ALONE = "15-unschedulable"
-# Steps that only wait: half a minute for pods that do not react to being ended.
-WAITING = {"31-kubectl-traces": {"wait for delete"}}
+# Steps that are left out: half a minute for pods that do not react to being ended; logs at a certain moment.
+SKIPPED = {
+    "22-logs": {"log before container start", "follow=true&tailLines=2&timestamps=true", "follow=true until exit"},
+    "31-kubectl-traces": {"wait for delete"},
+}
 AT_A_TIME = 6
 
 
@@ -51,7 +55,7 @@ async def play(client: Client, embedded: Cluster, name: str) -> list[Problem]:
         player.accept = lambda found: not unexpected(name, found)
         story = Story(player, [str(kubectl()), "--kubeconfig", str(embedded.kubeconfig)])
         recorded = replay.load(name)
-        only = {i for i, step in enumerate(recorded) if step.get("step") not in WAITING.get(name, ())}
+        only = {i for i, step in enumerate(recorded) if step.get("step") not in SKIPPED.get(name, ())}
         try:
             await story.play(recorded, only)
         finally:

@@ -21,7 +21,7 @@ def check(request: Request) -> dict[str, str]:
     accept = request.header(b"accept")
     if accept and accept.partition(";")[0].strip() == "text/plain":
         message = (
-            "the server was unable to respond with a content type that the client supports: only the following "
+            "only the following "
             "media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         )
         raise StatusError(406, "NotAcceptable", message)

@@ -9,7 +9,7 @@ import ssl
 from typing import Any
 
 from localcluster.client import Client, run_forever
-from localcluster.controllers.autoscaler import AutoscalerController
+from localcluster.controllers.autoscaler import PERIOD, AutoscalerController
 from localcluster.controllers.context import Context
 from localcluster.controllers.deployment import DeploymentController
 from localcluster.controllers.disruption import DisruptionController
@@ -23,7 +23,7 @@ from localcluster.controllers.upkeep import EventExpiry, NodeLifecycleController
 from localcluster.signals import run_until_signalled
 
 
-def controllers(context: Context, root_ca: str) -> list[Any]:
+def controllers(context: Context, root_ca: str, autoscaler_period: float = PERIOD) -> list[Any]:
     """Every controller, registered on the context's watchers; each has a `queue` to run."""
     return [
         NamespaceDefaultsController(context, root_ca),
@@ -33,7 +33,7 @@ def controllers(context: Context, root_ca: str) -> list[Any]:
         DeploymentController(context),
         EndpointsController(context),
         JobController(context),
-        AutoscalerController(context),
+        AutoscalerController(context, autoscaler_period),
         QuotaController(context),
         DisruptionController(context),
         NodeLifecycleController(context),
@@ -49,11 +49,11 @@ def root_certificates(client: Client) -> str:
     return "".join(ssl.DER_cert_to_PEM_cert(der) for der in ders)
 
 
-async def run(kubeconfig: str) -> None:
+async def run(kubeconfig: str, autoscaler_period: float) -> None:
     """Run all controllers against the cluster of a kubeconfig until cancelled."""
     async with Client.from_kubeconfig(kubeconfig, user_agent="kube-controller-manager") as client:
         context = Context(client)
-        parts = controllers(context, root_certificates(client))
+        parts = controllers(context, root_certificates(client), autoscaler_period)
 
         async def work() -> None:
             # Acting on half a list would delete what the other half still holds.
@@ -66,9 +66,10 @@ async def run(kubeconfig: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="localcluster.controllers", description=__doc__)
     parser.add_argument("--kubeconfig", required=True)
+    parser.add_argument("--autoscaler-period", type=float, default=PERIOD, help="seconds between looks at autoscalers")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(run_until_signalled(run(arguments.kubeconfig)))
+    asyncio.run(run_until_signalled(run(arguments.kubeconfig, arguments.autoscaler_period)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from localcluster.times import age, now, rfc3339
 from localcluster.watcher import Key, key_of
 from localcluster.workqueue import WorkQueue
 
-_PERIOD = 15.0
+PERIOD = 15.0
 _TARGETS: dict[str, Resource] = {"Deployment": DEPLOYMENTS, "ReplicaSet": REPLICASETS}
 _CPU_START = 300.0  # a pod this young counts only when it is ready
 _FIRST_READY = 30.0
@@ -53,9 +53,10 @@ class History:
 
 
 class AutoscalerController:
-    """Every autoscaler is looked at once in 15 seconds."""
+    """Every autoscaler is looked at once in `period` seconds."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, period: float = PERIOD) -> None:
+        self.period = period
         self.client = context.client
         self.hpas = context.watcher(HPAS)
         self.pods = context.watcher(PODS)
@@ -69,7 +70,7 @@ class AutoscalerController:
         if change == "DELETED":
             self.history.pop(key, None)
         elif change == "ADDED":
-            self.queue.add_after(key, _PERIOD)
+            self.queue.add_after(key, self.period)
 
     async def sync(self, key: Key) -> None:
         hpa = self.hpas.get(*key)
@@ -78,7 +79,7 @@ class AutoscalerController:
         try:
             await _Sync(self, hpa, self.history.setdefault(key, History())).run()
         finally:
-            self.queue.add_after(key, _PERIOD)
+            self.queue.add_after(key, self.period)
 
 
 class _Sync:

@@ -24,7 +24,7 @@ from localcluster.kubelet.network import Addresses
 from localcluster.kubelet.nodes import NodeKeeper, NodeSpec, machine_memory, parse_simulated
 from localcluster.kubelet.processes import ShimServer
 from localcluster.kubelet.server import Server
-from localcluster.kubelet.stats import Stats
+from localcluster.kubelet.stats import PERIOD, Stats
 from localcluster.resources import NODES, SERVICES
 from localcluster.signals import run_until_signalled
 from localcluster.watcher import Watcher
@@ -43,6 +43,7 @@ class Options:
     specs: list[NodeSpec]
     token: str
     keep_pods: bool
+    metrics_period: float
     isolation: Isolation | None = None
 
 
@@ -73,7 +74,7 @@ async def run(options: Options) -> None:
         host.shims.start()
         keeper = NodeKeeper(client, options.specs, _ADDRESS, _VERSION)
         agent = Agent(host, keeper)
-        stats = Stats(lambda: agent.workers.values())
+        stats = Stats(lambda: agent.workers.values(), options.metrics_period)
         server = Server(agent, stats, options.token)
         keeper.port = await server.start(_ADDRESS, options.data / "port")
         stack.push_async_callback(server.stop)
@@ -111,6 +112,7 @@ def main() -> None:
         default="auto",
         help="how containers are shut off from the machine; auto takes the strongest that works",
     )
+    parser.add_argument("--metrics-period", type=float, default=PERIOD, help="seconds between samples of what pods use")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s kubelet %(levelname)s %(message)s")
     try:
@@ -123,6 +125,7 @@ def main() -> None:
         specs=[NodeSpec(arguments.node, arguments.cpus, arguments.memory), *simulated],
         token=os.environ.get("LOCALCLUSTER_NODE_TOKEN", ""),
         keep_pods=arguments.keep_pods,
+        metrics_period=arguments.metrics_period,
         isolation=None if arguments.isolation == "auto" else arguments.isolation,
     )
     asyncio.run(run_until_signalled(run(options)))

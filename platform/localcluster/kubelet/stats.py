@@ -16,7 +16,7 @@ from localcluster.client import Object
 from localcluster.kubelet.pod import PodWorker
 from localcluster.times import rfc3339
 
-_PERIOD = 10.0
+PERIOD = 10.0
 
 
 @dataclass(slots=True)
@@ -83,9 +83,10 @@ def tree_samples(roots: Iterable[int], table: dict[int, Process]) -> dict[int, S
 
 
 class Stats:
-    """Samples every 10 s; a container shows up after its second sample."""
+    """Samples every `period` seconds; a container shows up after its second sample."""
 
-    def __init__(self, workers: Callable[[], Iterable[PodWorker]]) -> None:
+    def __init__(self, workers: Callable[[], Iterable[PodWorker]], period: float = PERIOD) -> None:
+        self._period = period
         self._workers = workers
         self._before: dict[tuple[str, str, int], tuple[float, Sample]] = {}
         self._usage: dict[tuple[str, str], Usage] = {}
@@ -95,7 +96,7 @@ class Stats:
     async def run(self) -> None:
         while True:
             await self._measure()
-            await asyncio.sleep(_PERIOD)
+            await asyncio.sleep(self._period)
 
     async def _measure(self) -> None:
         pids = {
@@ -160,7 +161,7 @@ class Stats:
                     "usageNanoCores": sum(part["cpu"]["usageNanoCores"] for part in parts),
                 },
                 "memory": {"workingSetBytes": sum(part["memory"]["workingSetBytes"] for part in parts)},
-                "window": f"{_PERIOD:.0f}s",
+                "window": f"{self._period:.0f}s",
             }
         return {"node": node, "pods": pods}
 
