@@ -22,11 +22,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from deployments.scheduling.admission import run_pass  # noqa: E402
-from deployments.scheduling.claims import AdmissionPolicy, Claim, Flavor, Snapshot  # noqa: E402
-from deployments.scheduling.quota import Owner, Quota  # noqa: E402
-from deployments.scheduling.shapes import MILLI, NodeSpec, Shape  # noqa: E402
-from deployments.scheduling.what_if import Job, replay  # noqa: E402
+from deployments.scheduling.admission import run_pass
+from deployments.scheduling.claims import AdmissionPolicy, Claim, Flavor, Snapshot
+from deployments.scheduling.quota import Owner, Quota
+from deployments.scheduling.shapes import MILLI, NodeSpec, Shape
+from deployments.scheduling.what_if import Job, replay
 
 COHORTS, QUEUES = 5, 6
 CLASSES = {

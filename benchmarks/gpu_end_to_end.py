@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
-from devstack.services import Services  # noqa: E402
+from devstack.services import Services
 
 DEVICES = 8
 SIZES = (1, 1, 1, 2, 2, 4, 8)

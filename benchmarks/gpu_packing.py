@@ -21,15 +21,15 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # "on one core" is meant literally
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from benchmarks.gpu_trace import Curve, read_nodes, read_tasks, replay  # noqa: E402
-from deployments.scheduling.baselines import BestFit, DotProd, GpuPacking, Random  # noqa: E402
-from deployments.scheduling.fragmentation import FragmentationGradient  # noqa: E402
-from deployments.scheduling.options import Policy  # noqa: E402
-from deployments.scheduling.shapes import NodeSpec, PlannerInputError, Shape  # noqa: E402
-from deployments.scheduling.value import PilothousePolicy  # noqa: E402
-from deployments.scheduling.workload import Workload  # noqa: E402
+from benchmarks.gpu_trace import Curve, read_nodes, read_tasks, replay
+from deployments.scheduling.baselines import BestFit, DotProd, GpuPacking, Random
+from deployments.scheduling.fragmentation import FragmentationGradient
+from deployments.scheduling.options import Policy
+from deployments.scheduling.shapes import NodeSpec, PlannerInputError, Shape
+from deployments.scheduling.value import PilothousePolicy
+from deployments.scheduling.workload import Workload
 
 MARKS = (95, 100, 130)
 

@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
-import httpx  # noqa: E402
+import httpx
 
-from devstack.services import Services  # noqa: E402
+from devstack.services import Services
 
 SIZES = (100, 10_000)
 PATHS = {

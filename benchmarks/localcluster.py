@@ -24,8 +24,8 @@ import uvloop
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "platform"))
 
-from localcluster.client import Client  # noqa: E402
-from localcluster.resources import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS  # noqa: E402
+from localcluster.client import Client
+from localcluster.resources import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS
 
 CONNECTIONS = 32
 

@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # In place of this folder, whose files would shadow packages of the same names.
 sys.path[:1] = [str(ROOT), str(ROOT / "platform")]
 
-import psutil  # noqa: E402
+import psutil
 
-from devstack.services import Services  # noqa: E402
+from devstack.services import Services
 
 BATCH = 5000
 WRITE = """

@@ -21,7 +21,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "platform"))
 
-from serving.environment import build_files  # noqa: E402 - the source root is added above
+from serving.environment import build_files
 
 EXAMPLE = REPOSITORY / "examples" / "sklearn-classifier"
 

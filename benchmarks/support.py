@@ -15,9 +15,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
-import httpx  # noqa: E402 - the source roots are added above
+import httpx
 
-from tests.support.stack import RunningStack  # noqa: E402
+from tests.support.stack import RunningStack
 
 PROJECT = "bench"
 
