@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.access import Permission
-from deployments.api.base import Input, parse
-from deployments.api.deployments import VersionView
+from deployments.api.base import ApiView, Input, parse
 from deployments.services.preflight import preflight
 
 
@@ -41,12 +40,7 @@ class PreflightOutput(serializers.Serializer):
     waiting = serializers.IntegerField(help_text="claims on the same devices that wait")
 
 
-@extend_schema_view(
-    get=extend_schema(exclude=True), patch=extend_schema(exclude=True), delete=extend_schema(exclude=True)
-)
-class PreflightView(VersionView):
-    """Beside POST what any version has, since one may be named ``preflight``."""
-
+class PreflightView(ApiView):
     @extend_schema(
         operation_id="deployment_versions_preflight",
         tags=["deployment versions"],

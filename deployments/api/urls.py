@@ -58,7 +58,7 @@ urlpatterns = [
     path(f"{PROJECT}/deployments", deployments.DeploymentsView.as_view()),
     path(DEPLOYMENT, deployments.DeploymentView.as_view()),
     path(f"{DEPLOYMENT}/versions", deployments.VersionsView.as_view()),
-    path(f"{DEPLOYMENT}/versions/preflight", preflight.PreflightView.as_view(), {"version": "preflight"}),
+    path(f"{DEPLOYMENT}/versions/preflight", preflight.PreflightView.as_view()),
     path(VERSION, deployments.VersionView.as_view()),
     path(f"{VERSION}/claim", gpu.VersionClaimView.as_view()),
     path(f"{VERSION}/claim/release", gpu.ReleaseView.as_view()),

@@ -18,6 +18,8 @@ from deployments.services.bootstrap import DEFAULT_ENVIRONMENT, DEFAULT_INSTANCE
 from deployments.services.validation import Checker
 
 MAX_INSTANCES = 1000
+# Stand in the place of a version in addresses: versions/preflight.
+RESERVED = frozenset({"preflight"})
 YEAR = 365 * 86400
 
 
@@ -80,6 +82,8 @@ def parse(deployment: Deployment, given: Mapping[str, Any], current: DeploymentV
     columns: dict[str, Any] = {}
     if "version" in given or current is None:
         columns["version"] = check.name("version", given.get("version"), version_validator)
+        if columns["version"] in RESERVED:
+            check.problem("version", f"'{columns['version']}' is part of an address; choose another name")
     _plain_columns(check, given, columns)
     _instances(check, given, columns, current)
     _environment(check, deployment, given, columns, current)

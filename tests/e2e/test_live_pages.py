@@ -217,7 +217,8 @@ def test_the_palette_leads_anywhere_by_keyboard(admin_page: Page, chatter: Servi
     box = admin_page.get_by_role("combobox", name="Go to")
     expect(box).to_be_focused()
     box.fill("chatter met")
-    expect(admin_page.get_by_role("listbox", name="Results").get_by_role("option").first).to_contain_text("chatter: Metrics")
+    first = admin_page.get_by_role("listbox", name="Results").get_by_role("option").first
+    expect(first).to_contain_text("chatter: Metrics")
     box.press("Enter")
     admin_page.wait_for_url("**/chatter/versions/v1/metrics/")
     admin_page.keyboard.press("?")

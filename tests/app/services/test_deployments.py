@@ -185,6 +185,7 @@ def test_a_version_is_stored_as_given(world: World):
     ("field", "given", "says"),
     [
         ("version", {"version": "V2"}, "lower-case"),
+        ("version", {"version": "preflight"}, "choose another"),
         ("version", {"version": "v" * 41}, "at most 40"),
         ("environment", {"environment": "python2-7"}, "choose one of"),
         ("environment_tag", {"environment": "python3-11", "environment_tag": "v9"}, "its tags: v1"),
