@@ -47,7 +47,7 @@ OF_STORIES = [
     Difference("03-deployment-create", "events", r"\.metadata\.remainingItemCount", _PROGRESS),
     Difference("*", "revisionHistoryLimit", r"\.metadata\.annotations", _PROGRESS),
     Difference("04-rolling-update", "events", "ScalingReplicaSet", _ONE_STEP),
-    Difference("04-rolling-update", "replicasets", r"\.items\[\d\]\..*[gG]eneration$", _ONE_STEP),
+    Difference("04-rolling-update|05-rollout-undo", "replicasets", r"\.items\[\d\]\..*[gG]eneration$", _ONE_STEP),
     Difference("09-bad-image", "pods", r"\.items\[3\].*\.waiting\.message", "there is no registry to refuse"),
     Difference("09-bad-image", "events", r"Failed .*failed to resolve image", "there is no registry to refuse"),
     Difference("15-unschedulable", "node", r"\.status\.allocatable\.nvidia", _FASTER),

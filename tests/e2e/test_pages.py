@@ -200,9 +200,8 @@ def test_the_page_says_when_news_are_interrupted_and_catches_up(
     banner = page.locator("#live-banner")
     expect(page.locator("[data-state]")).to_have_text("Live")
     expect(banner).to_be_hidden()
-    old = stack.kill("web")
-    expect(banner).to_be_visible()
-    stack.wait_restarted("web", old)
+    with stack.down("web"):
+        expect(banner).to_be_visible()
     expect(banner).to_be_hidden(timeout=60_000)
     with stack.api() as api:
         path = f"/projects/{project}/deployments/greeter/versions/v1"

@@ -10,8 +10,8 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-# About equally long: two keep the processor busy, the last mostly waits for pods.
-GROUPS = (("tests/app",), ("tests/unit",), ("tests/contract", "tests/e2e"))
+# The first keeps the processor busy, the others mostly wait for pods.
+GROUPS = (("tests/app",), ("tests/unit", "tests/contract"), ("tests/e2e",))
 COUNTS = ("tests", "failures", "errors", "skipped")
 
 

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,18 @@ class RunningStack:
 
         pid: int = eventually(new_pid, f"{name} to be started again")
         return pid
+
+    @contextmanager
+    def down(self, name: str) -> Iterator[None]:
+        """The process is killed and stays away for the block: the supervisor, which brings it back, stands still."""
+        supervisor: int = self.dev()["pids"]["supervisor"]
+        os.kill(supervisor, signal.SIGSTOP)
+        try:
+            old = self.kill(name)
+            yield
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+        self.wait_restarted(name, old)
 
     def dev(self) -> dict[str, Any]:
         """The content of dev.json."""
