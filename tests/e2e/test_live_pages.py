@@ -197,7 +197,8 @@ def test_charts_events_and_timelines_are_drawn(viewer: Page):
     expect(viewer.locator(".lane", has_text="old").first).to_be_visible()
     expect(viewer.locator(".lane", has_text="new").first).to_contain_text("Ready")
     viewer.goto("/projects/faults/events/")
-    expect(viewer.locator(".happening", has_text="Rollout of revision 2: complete")).to_be_visible()
+    complete = viewer.locator(".happening", has_text="Rollout of revision 2: complete")
+    expect(complete.filter(has_text="chatter/v1")).to_be_visible()
 
 
 def test_the_form_says_whether_it_fits(admin_page: Page, chatter: Service):
