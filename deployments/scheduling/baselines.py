@@ -6,6 +6,8 @@ node of that study. Every choice among devices is the tightest that fits.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from .options import LEVELS, Choices, Floats
@@ -15,7 +17,7 @@ MAX_CPU_MILLI = 128_000
 MAX_GPU_MILLI = 8 * MILLI
 
 
-class _Scored:
+class _Scored(ABC):
     """Policies that need the node's free GPUs and its number of untouched devices."""
 
     name: str
@@ -24,8 +26,8 @@ class _Scored:
     def device_table(self) -> Floats:
         return np.stack([LEVELS, (LEVELS == MILLI).astype(np.float32)], axis=1)
 
-    def costs(self, choices: Choices) -> Floats:
-        raise NotImplementedError
+    @abstractmethod
+    def costs(self, choices: Choices) -> Floats: ...
 
 
 class Random(_Scored):
