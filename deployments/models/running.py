@@ -38,8 +38,12 @@ class Instance(models.Model):
     scheduled_at = models.DateTimeField(null=True, blank=True)
     package_at = models.DateTimeField(null=True, blank=True, help_text="when its package was there")
     started_at = models.DateTimeField(null=True, blank=True)
+    loading_at = models.DateTimeField(null=True, blank=True, help_text="when its server began to load the model")
     ready_at = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
+    # Measured by the collector of numbers.
+    memory_peak = models.BigIntegerField(default=0, help_text="bytes, the highest reading")
+    gpu_busy_at = models.DateTimeField(null=True, blank=True, help_text="when its GPUs were last seen at work")
     time_updated = models.DateTimeField(auto_now=True)
 
     class Meta:

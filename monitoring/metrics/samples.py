@@ -4,6 +4,7 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, fields
+from itertools import zip_longest
 
 from django.db import connection, transaction
 from psycopg2.extras import execute_values
@@ -17,9 +18,10 @@ OWNERS = ("project_id", "deployment_id")
 # How each column adds up over time.
 SUMS = (
     "samples", "requests", "errors", "duration", "restarts", "cold_starts", "cold_start_seconds", "in_flight", "cpu",
-    "memory", "instances", "accelerators", "queue",
+    "memory", "gpu_devices", "gpu_busy", "gpu_memory", "instances", "accelerators", "queue",
 )  # fmt: skip
 PEAKS = ("memory_peak", "queue_age")
+ARRAYS = ("buckets", "cold_start_buckets")
 
 RAW, MINUTE, HOUR = MetricSample.RAW, MetricSample.MINUTE, MetricSample.HOUR
 KEPT = {RAW: dt.timedelta(minutes=70), MINUTE: dt.timedelta(days=2, hours=1), HOUR: dt.timedelta(days=31)}
@@ -45,10 +47,14 @@ class Sample:
     restarts: float = 0
     cold_starts: float = 0
     cold_start_seconds: float = 0
+    cold_start_buckets: list[float] = field(default_factory=list)
     in_flight: float = 0
     cpu: float = 0
     memory: float = 0
     memory_peak: float = 0
+    gpu_devices: float = 0
+    gpu_busy: float = 0
+    gpu_memory: float = 0
     instances: float = 0
     accelerators: float = 0
     queue: float = 0
@@ -68,7 +74,7 @@ def add(resolution: int, samples: Sequence[Sample]) -> None:
     columns = [column.name for column in fields(Sample)]
     changes = [f"{name} = t.{name} + excluded.{name}" for name in SUMS]
     changes += [f"{name} = greatest(t.{name}, excluded.{name})" for name in PEAKS]
-    changes.append("buckets = pilothouse_add_arrays(t.buckets, excluded.buckets)")
+    changes += [f"{name} = pilothouse_add_arrays(t.{name}, excluded.{name})" for name in ARRAYS]
     statement = (
         f"INSERT INTO {TABLE} AS t (resolution, {', '.join(columns)}) VALUES %s "  # noqa: S608
         f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {', '.join(changes)}"
@@ -84,7 +90,7 @@ def add(resolution: int, samples: Sequence[Sample]) -> None:
 
 _TYPES = {
     **dict.fromkeys(("project_id", "deployment_id", "version_id", "instance_id"), "%s::uuid"),
-    "buckets": "%s::double precision[]",
+    **dict.fromkeys(ARRAYS, "%s::double precision[]"),
 }
 
 
@@ -93,8 +99,14 @@ def _together(one: Sample, other: Sample) -> Sample:
         setattr(one, name, getattr(one, name) + getattr(other, name))
     for name in PEAKS:
         setattr(one, name, max(getattr(one, name), getattr(other, name)))
-    one.buckets = [a + b for a, b in zip(one.buckets, other.buckets, strict=True)]
+    for name in ARRAYS:
+        setattr(one, name, add_arrays(getattr(one, name), getattr(other, name)))
     return one
+
+
+def add_arrays(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Place by place; the shorter one counts as if it went on with zeros, as `pilothouse_add_arrays` does."""
+    return [a + b for a, b in zip_longest(one, other, fillvalue=0.0)]
 
 
 @transaction.atomic
@@ -105,12 +117,13 @@ def roll_up(now: dt.datetime) -> None:
         begin = dt.datetime.fromtimestamp(begin.timestamp() // resolution * resolution, dt.UTC)
         cell = f"to_timestamp(floor(extract(epoch FROM at) / {resolution}) * {resolution})"
         sums = [f"sum({name})" for name in SUMS] + [f"max({name})" for name in PEAKS]
-        names = [*SUMS, *PEAKS, "buckets"]
+        sums += [f"pilothouse_sum_arrays({name})" for name in ARRAYS]
+        names = [*SUMS, *PEAKS, *ARRAYS]
         with connection.cursor() as cursor:
             cursor.execute(
                 f"INSERT INTO {TABLE} ({', '.join((*KEY, *OWNERS, *names))}) "  # noqa: S608
                 f"SELECT {resolution}, version_id, instance_id, {cell}, (array_agg(project_id))[1], "
-                f"(array_agg(deployment_id))[1], {', '.join(sums)}, pilothouse_sum_arrays(buckets) "
+                f"(array_agg(deployment_id))[1], {', '.join(sums)} "
                 f"FROM {TABLE} WHERE resolution = %s AND at >= %s GROUP BY version_id, instance_id, {cell} "
                 f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET "
                 + ", ".join(f"{name} = excluded.{name}" for name in names),

@@ -9,6 +9,7 @@ from monitoring.models.metrics import (
     CustomSeries,
     InstanceCounters,
     MetricSample,
+    VersionCounters,
 )
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "LogRetention",
     "LogSource",
     "MetricSample",
+    "VersionCounters",
     "Webhook",
 ]

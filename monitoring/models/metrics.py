@@ -37,11 +37,16 @@ class MetricSample(models.Model):
     restarts = models.FloatField(default=0)
     cold_starts = models.FloatField(default=0)
     cold_start_seconds = models.FloatField(default=0, help_text="from creation to ready, summed")
+    # Cold starts by duration, as ``buckets``; empty where there was none.
+    cold_start_buckets = ArrayField(models.FloatField(), default=list)
     # Sums over samples, of instances.
     in_flight = models.FloatField(default=0)
     cpu = models.FloatField(default=0, help_text="cores")
     memory = models.FloatField(default=0, help_text="bytes")
     memory_peak = models.FloatField(default=0, help_text="bytes, the highest reading")
+    gpu_devices = models.FloatField(default=0, help_text="GPUs whose use was measured")
+    gpu_busy = models.FloatField(default=0, help_text="of these GPUs, how many were at work: two at 50% are one")
+    gpu_memory = models.FloatField(default=0, help_text="bytes, of these GPUs")
     # Sums over samples, of versions.
     instances = models.FloatField(default=0, help_text="ready ones")
     accelerators = models.FloatField(default=0, help_text="held by its instances")
@@ -63,6 +68,7 @@ class InstanceCounters(models.Model):
 
     instance_id = models.UUIDField(primary_key=True)
     read_at = models.DateTimeField()
+    process_start = models.FloatField(default=0, help_text="Unix time at which what counts began; 0 is not known")
     requests = models.FloatField(default=0)
     errors = models.FloatField(default=0)
     duration = models.FloatField(default=0)
@@ -72,6 +78,18 @@ class InstanceCounters(models.Model):
 
     def __str__(self) -> str:
         return str(self.instance_id)
+
+
+class VersionCounters(models.Model):
+    """What has happened to a version since it was made; only ever grows."""
+
+    version_id = models.UUIDField(primary_key=True)
+    cold_starts = models.FloatField(default=0)
+    cold_start_seconds = models.FloatField(default=0)
+    cold_start_buckets = ArrayField(models.FloatField(), default=list)
+
+    def __str__(self) -> str:
+        return str(self.version_id)
 
 
 class CustomMetric(models.Model):
