@@ -10,9 +10,9 @@ The page sends ``{"subscribe": [topic, ...]}`` and ``{"unsubscribe": [topic, ...
 """
 
 import asyncio
-import datetime
 import importlib
 import uuid
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -23,10 +23,11 @@ from django.conf import settings
 
 from deployments.services.threads import in_thread
 from monitoring import topics
-from monitoring.followers import PodLine, Subscription, hub
+from monitoring.fanout import Subscription
+from monitoring.followers import hub
 from monitoring.topics import Topic
 
-BATCH_SECONDS = 0.1
+FOLD_SECONDS = 0.1  # hints that come so close are one message
 CHECK_SECONDS = 30.0
 MOST_TOPICS = 200
 LARGEST_MESSAGE = 64 * 1024
@@ -41,7 +42,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self.subscriptions: dict[Topic, Subscription] = {}
         self.changes: set[Topic] = set()
         self.wake = asyncio.Event()
-        self.tasks: list[asyncio.Task[None]] = []
+        self.tasks: set[asyncio.Task[None]] = set()
         self.user_id: uuid.UUID | None = None
         await self.accept()
         user = self.scope.get("user")
@@ -49,7 +50,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await self.close(NOT_SIGNED_IN)
             return
         self.user_id = user.pk
-        self.tasks = [asyncio.create_task(self._send_changes()), asyncio.create_task(self._check())]
+        self._run(self._send_changes())
+        self._run(self._check())
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.user_id is None:
@@ -72,7 +74,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         await self._join([topic for topic in dict.fromkeys(wanted) if topic is not None])
 
     async def disconnect(self, code: int) -> None:
-        for task in self.tasks:
+        for task in list(self.tasks):
             task.cancel()
         for topic in list(self.topics):
             with suppress(Exception):  # the channel layer may be what went away
@@ -102,7 +104,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await self.channel_layer.group_add(topic.group, self.channel_name)
             if topic.kind == "logs":
                 subscription = self.subscriptions[topic] = hub().subscribe(topic.key)
-                self.tasks.append(asyncio.create_task(self._send_lines(topic, subscription)))
+                self._run(self._send_lines(topic, subscription))
 
     async def _leave(self, topic: Topic) -> None:
         if topic not in self.topics:
@@ -123,18 +125,17 @@ class LiveConsumer(AsyncWebsocketConsumer):
             changes, self.changes = self.changes, set()
             if changes:
                 await self._say({"changed": [str(topic) for topic in changes]})
-            await asyncio.sleep(BATCH_SECONDS)
+            await asyncio.sleep(FOLD_SECONDS)
 
     async def _send_lines(self, topic: Topic, subscription: Subscription) -> None:
         while self.subscriptions.get(topic) is subscription:
             await subscription.filled.wait()
             if self.subscriptions.get(topic) is not subscription:
                 return
-            # While this waits, for time or for a slow reader, lines gather in the bounded queue.
-            await asyncio.sleep(BATCH_SECONDS)
-            lines, skipped = subscription.take()
-            if lines or skipped:
-                await self._say({"logs": str(topic), "lines": [_shown(line) for line in lines], "skipped": skipped})
+            batch, skipped = subscription.take()
+            if batch is not None:
+                # While this waits for a slow reader, batches gather in the bounded queue.
+                await self.send(text_data=f'{{"logs":"{topic}","skipped":{skipped},"lines":{batch.encoded}}}')
 
     async def _check(self) -> None:
         """Access may be withdrawn, and people sign out, while the socket lives."""
@@ -151,19 +152,13 @@ class LiveConsumer(AsyncWebsocketConsumer):
                     await self._leave(topic)
                     await self._say({"closed": str(topic)})
 
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     async def _say(self, message: dict[str, Any]) -> None:
         await self.send(text_data=orjson.dumps(message).decode())
-
-
-def _shown(line: PodLine) -> dict[str, Any]:
-    seconds, nanoseconds = divmod(line.time, 10**9)
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return {
-        "instance": line.instance,
-        "revision": line.revision,
-        "time": f"{moment}.{nanoseconds:09d}Z",
-        "text": line.text,
-    }
 
 
 def _signed_in(scope: dict[str, Any]) -> bool:

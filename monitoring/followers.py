@@ -1,7 +1,7 @@
 """Live log lines: one follower per pod and process, fanned out to everybody who looks at the version.
 
-Nothing here grows without bound: a follower keeps the last lines for those who join, a subscription holds a limited
-number of lines that were not yet sent and counts what it had to drop, the oldest first.
+Lines of all pods of a version gather for a moment and leave as one batch in order of time. The last lines are kept for
+those who join.
 """
 
 import asyncio
@@ -20,47 +20,17 @@ from deployments.services.threads import in_thread
 from kube.connect import Cluster
 from kube.errors import ClusterUnreachable, KubeError
 from kube.logs import Cursor, Line, follow
+from monitoring.fanout import BATCH_CHARACTERS, BATCH_LINES, Batch, PodLine, Subscription
 
 logger = logging.getLogger(__name__)
 
 HISTORY = 500
-BACKLOG = 2000
+# How long lines gather; less for the first ones after a silence.
+BATCH_SECONDS = 0.1
+FIRST_SECONDS = 0.02
 # Hints tell of new instances at once; this is for lost hints.
 REFRESH_SECONDS = 5.0
 CONTAINER = "serving"
-
-
-@dataclass(frozen=True, slots=True)
-class PodLine:
-    instance: str  # name of the pod
-    revision: int
-    time: int  # nanoseconds since 1970
-    text: str
-
-
-class Subscription:
-    """One reader's queue of lines."""
-
-    def __init__(self, version_id: uuid.UUID) -> None:
-        self.version_id = version_id
-        self.skipped = 0
-        self.lines: deque[PodLine] = deque()
-        self.filled = asyncio.Event()
-
-    def put(self, line: PodLine) -> None:
-        if len(self.lines) >= BACKLOG:
-            self.lines.popleft()
-            self.skipped += 1
-        self.lines.append(line)
-        self.filled.set()
-
-    def take(self) -> tuple[list[PodLine], int]:
-        """All lines that wait, in order of time, and how many were dropped before them."""
-        lines, skipped = sorted(self.lines, key=lambda line: line.time), self.skipped
-        self.lines.clear()
-        self.skipped = 0
-        self.filled.clear()
-        return lines, skipped
 
 
 @dataclass(slots=True)
@@ -70,6 +40,11 @@ class _Tail:
     readers: set[Subscription] = field(default_factory=set)
     pods: dict[uuid.UUID, "asyncio.Task[None]"] = field(default_factory=dict)
     history: deque[PodLine] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    latest: Batch | None = None  # the history as those get it who join before it changes
+    gathering: list[PodLine] = field(default_factory=list)
+    characters: int = 0  # of what gathers
+    flushed_at: float = 0.0
+    flush: asyncio.TimerHandle | None = None
     refresher: "asyncio.Task[None] | None" = None
     hint: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -96,8 +71,9 @@ class Hub:
         if tail is None:
             tail = self._tails[version_id] = _Tail()
             tail.refresher = asyncio.create_task(self._refresh(version_id, tail))
-        for line in tail.history:
-            subscription.put(line)
+        if tail.history:
+            tail.latest = tail.latest or Batch(tail.history)
+            subscription.put(tail.latest)
         tail.readers.add(subscription)
         return subscription
 
@@ -109,7 +85,7 @@ class Hub:
         tail.readers.discard(subscription)
         if not tail.readers:
             del self._tails[subscription.version_id]
-            for task in [tail.refresher, *tail.pods.values()]:
+            for task in [tail.refresher, tail.flush, *tail.pods.values()]:
                 if task is not None:
                     task.cancel()
 
@@ -169,8 +145,9 @@ class Hub:
             try:
                 session, cluster = self._connection()
                 async for line in follow(session, cluster, pod.namespace, pod.name, CONTAINER, cursor, tail=HISTORY):
-                    self._deliver(pod, line, tail)
                     pause = 0.3
+                    if self._deliver(pod, line, tail):
+                        await asyncio.sleep(0)  # a flood must not keep those who read from reading
             except KubeError as error:
                 if error.status == 404:
                     return
@@ -183,11 +160,30 @@ class Hub:
             pause = min(pause * 1.7, 3.0)
 
     @staticmethod
-    def _deliver(pod: _Pod, line: Line, tail: _Tail) -> None:
-        whole = PodLine(pod.name, pod.revision, line.time, line.text)
-        tail.history.append(whole)
-        for reader in tail.readers:
-            reader.put(whole)
+    def _deliver(pod: _Pod, line: Line, tail: _Tail) -> bool:
+        """Whether this line filled a batch, which left at once."""
+        tail.gathering.append(PodLine(pod.name, pod.revision, line.time, line.text))
+        tail.characters += len(line.text)
+        if len(tail.gathering) >= BATCH_LINES or tail.characters >= BATCH_CHARACTERS:
+            _flush(tail)
+            return True
+        if tail.flush is None:
+            loop = asyncio.get_running_loop()
+            quiet = loop.time() - tail.flushed_at > BATCH_SECONDS
+            tail.flush = loop.call_later(FIRST_SECONDS if quiet else BATCH_SECONDS, _flush, tail)
+        return False
+
+
+def _flush(tail: _Tail) -> None:
+    """Give what has gathered to all readers."""
+    if tail.flush is not None:
+        tail.flush.cancel()
+    batch = Batch(tail.gathering)
+    tail.gathering, tail.characters, tail.flush, tail.latest = [], 0, None, None
+    tail.flushed_at = asyncio.get_running_loop().time()
+    tail.history.extend(batch.lines)
+    for reader in tail.readers:
+        reader.put(batch)
 
 
 def _pods(version_id: uuid.UUID) -> list[_Pod]:

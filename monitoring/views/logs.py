@@ -22,6 +22,7 @@ from deployments.views.status import of_instance
 from deployments.views.versions import named
 from kube.errors import ClusterUnreachable
 from monitoring.entries import Entry
+from monitoring.fanout import shown
 from monitoring.logql import Query, parse
 from monitoring.logstore.base import StoreUnavailable
 from monitoring.logstore.reading import lines
@@ -84,7 +85,7 @@ def previous(request: HttpRequest, tenant: Tenant, deployment: str, version: str
     row = found.instances.select_related("version__deployment__project", "revision").filter(pk=key).first()
     if row is None:
         raise NotFound("Instance", str(key))
-    told = [_line(row.pod_name, row.revision.number if row.revision else 0, one.time, one.text)
+    told = [shown(row.pod_name, row.revision.number if row.revision else 0, one.time, one.text)
             for one in previous_lines(row)]  # fmt: skip
     return JsonResponse({"lines": told})
 
@@ -165,14 +166,8 @@ def _told(version: DeploymentVersion, entries: list[Entry]) -> list[dict[str, An
     for entry in entries:
         key = entry.labels["instance_id"]
         pod, revision = pods.get(key, (key, 0))
-        told.append(_line(pod, revision, entry.timestamp, entry.text))
+        told.append(shown(pod, revision, entry.timestamp, entry.text))
     return told
-
-
-def _line(pod: str, revision: int, time: int, text: str) -> dict[str, Any]:
-    seconds, rest = divmod(time, _BILLION)
-    moment = dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return {"instance": pod, "revision": revision, "time": f"{moment}.{rest:09d}Z", "text": text}
 
 
 def _moment(request: HttpRequest, name: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -71,30 +72,36 @@ def parse(raw: bytes, fallback: int = 0) -> Line:
     found = _STAMP.match(raw)
     time = fallback
     if found:
-        base = datetime.datetime.fromisoformat((found[1] + found[3].replace(b"Z", b"+00:00")).decode())
-        time = int(base.timestamp()) * 10**9 + int((found[2] or b"0").decode().ljust(9, "0"))
+        time = _second(found[1], found[3]) * 10**9 + int((found[2] or b"0").ljust(9, b"0"))
         raw = raw[found.end() :]
     cut = len(raw) > LONGEST
     text = raw[:LONGEST].decode("utf-8", "replace").replace("\x00", "").rstrip("\r")
     return Line(time, text + CUT if cut else text)
 
 
+@functools.lru_cache(maxsize=64)
+def _second(moment: bytes, zone: bytes) -> int:
+    """Seconds since 1970; lines of one second are many."""
+    return int(datetime.datetime.fromisoformat((moment + zone.replace(b"Z", b"+00:00")).decode()).timestamp())
+
+
 async def lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """Lines of a byte stream, each cut a little above `LONGEST` whatever its length."""
-    rest, skipping = bytearray(), False
+    longest = LONGEST + 64  # room for the timestamp and one byte over
+    rest, skipping = b"", False
     async for chunk in stream.iter_any():
-        rest += chunk
-        while (end := rest.find(b"\n")) >= 0:
-            line, rest = bytes(rest[:end]), rest[end + 1 :]
-            if not skipping:
-                yield line[: LONGEST + 64]
+        *whole, rest = (rest + chunk).split(b"\n")
+        if skipping and whole:
+            del whole[0]  # the end of a line that was given already
             skipping = False
-        if len(rest) > LONGEST + 64:  # room for the timestamp and one byte over
+        for line in whole:
+            yield line[:longest]
+        if len(rest) > longest:
             if not skipping:
-                yield bytes(rest[: LONGEST + 64])
-            rest, skipping = bytearray(), True
+                yield rest[:longest]
+            rest, skipping = b"", True
     if rest and not skipping:
-        yield bytes(rest)
+        yield rest
 
 
 async def follow(

@@ -1,6 +1,7 @@
 """Live log lines from an API server that misbehaves: one follow per pod, order, bounds, resuming."""
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,8 +14,9 @@ from kubernetes.client.configuration import Configuration
 from deployments import cluster as clusters
 from deployments.models import DeploymentVersion, Instance
 from kube.connect import Cluster
-from monitoring import followers
-from monitoring.followers import Hub, Subscription
+from monitoring import fanout
+from monitoring.fanout import PodLine, Subscription
+from monitoring.followers import Hub
 from tests.app import factories
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("thread_connections")]
@@ -105,13 +107,25 @@ async def until(happened: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
+def taken(subscription: Subscription) -> tuple[list[PodLine], int]:
+    """All lines that wait, and how many were dropped before any of them."""
+    lines: list[PodLine] = []
+    skipped = 0
+    while True:
+        batch, dropped = subscription.take()
+        skipped += dropped
+        if batch is None:
+            return lines, skipped
+        lines += batch.lines
+
+
 async def collect(subscription: Subscription, number: int) -> list[str]:
     found: list[str] = []
     deadline = time.monotonic() + 15
     while len(found) < number:
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.02)
-        lines, _ = subscription.take()
+        lines, _ = taken(subscription)
         found += [line.text for line in lines]
     return found
 
@@ -121,8 +135,10 @@ async def test_lines_of_all_pods_are_merged_in_time(api: Api, hub: Hub, version:
         await sync_to_async(pod)(version, name)
         api.handlers[name] = writing(*lines)
     subscription = hub.subscribe(version.pk)
-    await until(lambda: len(subscription.lines) == 4)
-    lines, skipped = subscription.take()
+    await until(lambda: subscription.waiting == 4)
+    lines, skipped = taken(subscription)
+    # Pods are heard one after the other; what is written in one moment leaves in order of time.
+    assert subscription.waiting == 0
     assert [line.text for line in lines] == ["one", "two", "three", "four"]
     assert {line.instance for line in lines} == {"a", "b"}
     assert {line.revision for line in lines} == {1}
@@ -177,13 +193,60 @@ async def test_a_reader_that_does_not_read_costs_no_more_than_its_queue(
     api: Api, hub: Hub, version: DeploymentVersion
 ) -> None:
     await sync_to_async(pod)(version, "a")
-    total = followers.BACKLOG + 300
+    total = 3 * fanout.BACKLOG_LINES
     api.handlers["a"] = writing(*[(number, str(number)) for number in range(total)])
     lazy = hub.subscribe(version.pk)
-    await until(lambda: len(lazy.lines) + lazy.skipped == total)
-    lines, skipped = lazy.take()
-    assert (len(lines), skipped) == (followers.BACKLOG, 300)
-    assert [lines[0].text, lines[-1].text] == ["300", str(total - 1)]
+    await until(lambda: lazy.waiting + lazy.skipped == total)
+    # Every line is delivered or counted as skipped, the oldest are those that are skipped.
+    assert lazy.waiting <= fanout.BACKLOG_LINES
+    lines, skipped = taken(lazy)
+    assert [line.text for line in lines] == [str(number) for number in range(skipped, total)]
+
+
+async def test_a_reader_that_reads_gets_every_line_of_a_flood(api: Api, hub: Hub, version: DeploymentVersion) -> None:
+    await sync_to_async(pod)(version, "a")
+    total = 5 * fanout.BACKLOG_LINES
+    flood = "".join(f"{stamp(number)} {number}\n" for number in range(total)).encode()
+
+    async def handler(request: web.Request, response: web.StreamResponse) -> None:
+        await response.write(flood)
+        await asyncio.sleep(60)
+
+    api.handlers["a"] = handler
+    subscription = hub.subscribe(version.pk)
+    read: list[str] = []
+    async with asyncio.timeout(30):
+        while len(read) < total:
+            await subscription.filled.wait()
+            lines, skipped = taken(subscription)
+            assert skipped == 0
+            read += [line.text for line in lines]
+    assert read == [str(number) for number in range(total)]
+
+
+async def test_large_lines_are_bounded_by_their_size(api: Api, hub: Hub, version: DeploymentVersion) -> None:
+    await sync_to_async(pod)(version, "a")
+    total = 2 * fanout.BACKLOG_CHARACTERS // 10_000
+    api.handlers["a"] = writing(*[(number, "x" * 10_000) for number in range(total)])
+    lazy = hub.subscribe(version.pk)
+    await until(lambda: lazy.waiting + lazy.skipped == total)
+    lines, skipped = taken(lazy)
+    assert sum(len(line.text) for line in lines) <= fanout.BACKLOG_CHARACTERS
+    assert len(lines) + skipped == total
+
+
+async def test_a_batch_is_encoded_once_for_all_readers(api: Api, hub: Hub, version: DeploymentVersion) -> None:
+    await sync_to_async(pod)(version, "a")
+    api.handlers["a"] = writing((1, "one"), (2, "<b>\u00fc\x1b[31m"))
+    readers = [hub.subscribe(version.pk) for _ in range(10)]
+    await until(lambda: all(reader.waiting == 2 for reader in readers))
+    batches = [reader.take()[0] for reader in readers]
+    assert batches[0] is not None
+    assert json.loads(batches[0].encoded) == [
+        {"instance": "a", "revision": 1, "time": stamp(1), "text": "one"},
+        {"instance": "a", "revision": 1, "time": stamp(2), "text": "<b>\u00fc\x1b[31m"},
+    ]
+    assert len({id(batch.encoded) for batch in batches if batch}) == 1
 
 
 async def test_new_instances_join_at_a_hint_and_those_gone_end(api: Api, hub: Hub, version: DeploymentVersion) -> None:
@@ -206,5 +269,5 @@ async def test_nobody_asks_for_pods_of_another_version(api: Api, hub: Hub, versi
     subscription = hub.subscribe(other.pk)
     hub.subscribe(uuid.uuid4())
     await asyncio.sleep(0.5)
-    assert subscription.take() == ([], 0)
+    assert subscription.take() == (None, 0)
     assert api.requests == []

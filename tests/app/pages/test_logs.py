@@ -6,6 +6,7 @@ from django.test import Client
 from django.utils import timezone
 
 from kube.logs import Line
+from monitoring.fanout import shown
 from monitoring.logstore import StoredLine
 from monitoring.logstore.postgres import PostgresStore
 from monitoring.models import LogSource
@@ -44,7 +45,7 @@ def texts(client: Client, site: Site, **query: object) -> list[str]:
 
 
 def stamp(second: int) -> str:
-    return logs._line("", 0, BASE + second * SECOND, "")["time"]
+    return str(shown("", 0, BASE + second * SECOND, "")["time"])
 
 
 def test_lines_of_instances_that_are_gone_meet_those_of_running_ones(site: Site, admin: Client, pod_logs: Logs):

@@ -161,7 +161,8 @@ def test_lines_are_followed_and_found(cluster: Cluster, editor: User, version: D
         async with asyncio.timeout(30):
             while not any("hello" in text for text in seen):
                 await subscription.filled.wait()
-                seen += [line.text for line in subscription.take()[0]]
+                if batch := subscription.take()[0]:
+                    seen += [line.text for line in batch.lines]
         await hub().close()
         await routing.close()
         return seen
