@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Iterator
 
 from .books import Block, Books
-from .claims import Claim, Grant, PassResult, Running, Snapshot
+from .claims import Claim, FairSharing, Grant, PassResult, Running, Snapshot
 from .explain import Explainer, refusal
 from .fairness import weighted_share
 from .preemption import find_victims
@@ -149,7 +149,8 @@ class _Searches:
 
 def _make_room(books: Books, claim: Claim, searches: _Searches, result: PassResult) -> Grant | None:
     policy = books.policy
-    if not (policy.preempt_within_project or policy.reclaim) or searches.left <= 0:
+    grounds = policy.preempt_within_project or policy.reclaim or policy.fair_sharing is not FairSharing.OFF
+    if not grounds or searches.left <= 0:
         return None
     kind = (claim.project, claim.shape, claim.count, claim.flavors, claim.priority)
     if kind in searches.failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from .fairness import UsageDecay
 from .fleet import Placement
@@ -70,6 +71,18 @@ class Running:
     evicted_for: str = ""
 
 
+class FairSharing(StrEnum):
+    """When a borrower may displace another's; names as in Kueue's fair sharing.
+
+    FINAL_SHARE: its share, with the claim, is no larger than the other's without the victim. INITIAL_SHARE: it is
+    smaller than the other's with the victim; helps where claims are large, and takes more at once.
+    """
+
+    OFF = "off"
+    FINAL_SHARE = "final-share"
+    INITIAL_SHARE = "initial-share"
+
+
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
     """What the platform team sets. `hold_after` is when a blocked claim starts to hold back those behind it."""
@@ -81,6 +94,7 @@ class AdmissionPolicy:
     hold_after: float = 3600.0
     preempt_within_project: bool = True
     reclaim: bool = True
+    fair_sharing: FairSharing = FairSharing.OFF
 
     def flavor(self, name: str) -> Flavor | None:
         return next((flavor for flavor in self.flavors if flavor.name == name), None)

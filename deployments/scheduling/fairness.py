@@ -37,14 +37,13 @@ class UsageDecay:
         return use * self.half_life / math.log(2)
 
 
-def weighted_share(
+def weighted_shares(
     tree: QuotaTree, project: str, decay: UsageDecay, past: float = 0.0, flavor: str = "", extra: int = 0
-) -> tuple[float, ...]:
-    """Shares of the project and its cohorts as they would be with `extra` of `flavor` more, outermost cohort
-    first; smaller goes first.
+) -> dict[str, float]:
+    """Shares of the project and its cohorts, innermost first, as they would be with `extra` of `flavor` more.
 
-    Comparing from the outside in makes cohorts take turns before their projects do. Past use counts only for a
-    project that borrows: steady use of all lendable quota adds `decay.weight` to its share.
+    Past use counts only for a project that borrows: steady use of all lendable quota adds `decay.weight` to its share.
+    An owner of weight 0 that borrows has an infinite share.
     """
     path = tree.path(project)
     shares = tree.shares(project, flavor, extra)
@@ -52,8 +51,18 @@ def weighted_share(
     if past > 0 and parent is not None and shares[0] > 0:
         lendable = sum(tree.potential(parent, flavor) for flavor in tree.flavors)
         shares[0] += decay.weight * past / decay.steady(max(1, lendable))
-    weighted = []
+    weighted = {}
     for name, share in zip(path, shares, strict=True):
         weight = tree.owners[name].weight
-        weighted.append(0.0 if share == 0 else share / weight if weight else math.inf)
-    return tuple(reversed(weighted))
+        weighted[name] = 0.0 if share == 0 else share / weight if weight else math.inf
+    return weighted
+
+
+def weighted_share(
+    tree: QuotaTree, project: str, decay: UsageDecay, past: float = 0.0, flavor: str = "", extra: int = 0
+) -> tuple[float, ...]:
+    """`weighted_shares`, outermost cohort first; smaller goes first.
+
+    Comparing from the outside in makes cohorts take turns before their projects do.
+    """
+    return tuple(reversed(weighted_shares(tree, project, decay, past, flavor, extra).values()))

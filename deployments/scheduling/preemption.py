@@ -1,14 +1,5 @@
-"""Who has to go so that a claim can start. Simulated on the books before anything is evicted.
-
-Two grounds, and no other:
-
-- within a project, a strictly lower priority;
-- reclaim: the claimant stays within its own quota, the victim's project keeps its own quota in full afterwards.
-
-Neither can be returned by the victim (its priority is lower; to come back it would have to borrow, and who borrows
-cannot reclaim), so two claims never evict each other in turn. Running for less than the minimum run time, or
-protected by a disruption budget, is out of reach.
-"""
+"""Who has to go so that a claim can start. Simulated on the books before anything is evicted; see `grounds` for who
+may have to."""
 
 from __future__ import annotations
 
@@ -16,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .books import Books
-from .claims import Claim, Eviction, Grant, Running
+from .claims import Claim, Eviction, FairSharing, Grant, Running
 from .fleet import Placement
+from .grounds import Grounds
 from .shapes import MILLI, Shape
 
 
@@ -29,12 +21,22 @@ def find_victims(
     On success the books show the victims released and the claim booked; on failure they are as before.
     """
     left = set(gone)
-    candidates = [r for r in _candidates(books, claim, flavor) if r.claim.id not in left]
-    found = make_room(books, claim, flavor, candidates, lambda running: _keeps_guarantee(books, claim, running))
-    if found is None:
-        return None
-    victims, grant = found
-    return [Eviction(running, claim, _reason(running, claim)) for running in victims], grant
+    for rule in _rules(books.policy.fair_sharing):
+        grounds = Grounds(books, claim, flavor, rule)
+        found = make_room(books, claim, flavor, grounds.candidates(left), grounds.allow)
+        if found is not None:
+            victims, grant = found
+            return [Eviction(running, claim, grounds.reason(running)) for running in victims], grant
+        if not grounds.shares:
+            break
+    return None
+
+
+def _rules(policy: FairSharing) -> tuple[FairSharing, ...]:
+    """The stricter rule first: it takes from nobody more than it must."""
+    if policy is FairSharing.INITIAL_SHARE:
+        return (FairSharing.FINAL_SHARE, FairSharing.INITIAL_SHARE)
+    return (policy,)
 
 
 def make_room(
@@ -86,40 +88,6 @@ def _nodes_suffice(books: Books, claim: Claim, flavor: str) -> bool:
     return placements is not None
 
 
-def _candidates(books: Books, claim: Claim, flavor: str) -> list[Running]:
-    """Who may go for `claim`, best victims first: borrowers, low priority, least work lost."""
-    snapshot, policy, tree = books.snapshot, books.policy, books.tree
-    path = tree.path(claim.project)
-    reclaims = policy.reclaim and all(tree.fits_nominal(owner, flavor, claim.demand) for owner in path[:-1])
-    found: list[tuple[tuple[bool, int, float, str], Running]] = []
-    for running in snapshot.running:
-        if running.flavor != flavor or not running.evictable or running.evicted_for:
-            continue
-        if snapshot.now - running.started < policy.min_run_seconds:
-            continue
-        own = running.claim.project == claim.project
-        if own and not (policy.preempt_within_project and running.claim.priority < claim.priority):
-            continue
-        if not own and not (reclaims and tree.path(running.claim.project)[-1] == path[-1]):
-            continue
-        found.append(((own, running.claim.priority, -running.started, running.claim.id), running))
-    return [running for _, running in sorted(found, key=lambda item: item[0])]
-
-
-def _keeps_guarantee(books: Books, claim: Claim, running: Running) -> bool:
-    """Whether the victim's project, and cohorts of its own, keep their quota in full without `running`."""
-    victim, flavor, tree = running.claim, running.flavor, books.tree
-    if victim.project == claim.project:
-        return True
-    shared = set(tree.path(claim.project))
-    for owner in tree.path(victim.project):
-        if owner in shared:
-            break
-        if tree.use(owner, flavor) - victim.demand < tree.subtree_quota(owner, flavor):
-            return False
-    return True
-
-
 def _try(books: Books, claim: Claim, flavor: str) -> Grant | None:
     outcome = books.try_book(claim, flavor)
     return outcome if isinstance(outcome, Grant) else None
@@ -142,18 +110,6 @@ def _fill_back(books: Books, grant: Grant, released: list[Running]) -> tuple[Gra
             raise RuntimeError("a place that was free a moment ago is not")
         victims.append(running)
     return grant, victims[::-1]
-
-
-def _reason(running: Running, claim: Claim) -> str:
-    if running.claim.project == claim.project:
-        return (
-            f"Stopped for '{claim.label}' of the same project, whose priority {claim.priority} is above "
-            f"{running.claim.priority}. It starts again by itself as soon as there is room."
-        )
-    return (
-        f"Stopped because project {claim.project} needs its own quota back, which this claim had borrowed. It "
-        "starts again by itself as soon as there is room."
-    )
 
 
 # -- where room is cheapest to make -------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from django.db.models import Avg, F
 from deployments import triggers
 from deployments.models import GpuClaim, GpuNode, GpuPolicy, GpuPool, Rollout
 from deployments.scheduling.admission import run_pass
-from deployments.scheduling.claims import Snapshot
+from deployments.scheduling.claims import FairSharing, Snapshot
 from deployments.services.gpu import accounting, demand, history, idle, reality
 from deployments.services.gpu import claims as claims_of
 from deployments.services.gpu import rules as rules_of
@@ -279,7 +279,8 @@ def _foreign(node: GpuNode) -> tuple[int, ...]:
 
 def _gently(view: Snapshot) -> Snapshot:
     """The same view, with nobody displaced."""
-    return replace(view, policy=replace(view.policy, reclaim=False, preempt_within_project=False), reserved={})
+    policy = replace(view.policy, reclaim=False, preempt_within_project=False, fair_sharing=FairSharing.OFF)
+    return replace(view, policy=policy, reserved={})
 
 
 def _start_seconds(rollout: Rollout) -> int:
