@@ -13,10 +13,12 @@ Emit = Callable[[Any], None]
 class Handler:
     """Answers requests. Called from worker threads only, never from the server's event loop.
 
-    `platform` names the technology in the protocols' metadata.
+    `platform` names the technology in the protocols' metadata. `loading` is called by `load` when code is imported
+    and the model itself begins to load.
     """
 
     platform = "python"
+    loading: Callable[[], None] = staticmethod(lambda: None)
 
     def load(self) -> None:
         """Get ready. Raises `StartFailed`; called once, in the main thread, before any request."""

@@ -7,6 +7,7 @@ answers ``/metrics`` adds them up.
 from __future__ import annotations
 
 import mmap
+import time
 from bisect import bisect_left
 from typing import Mapping
 
@@ -15,7 +16,7 @@ CODES = (200, 400, 404, 405, 413, 415, 422, 499, 500, 503)
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 RESTARTING, STARTING, READY, DRAINING = -1.0, 0.0, 1.0, 2.0
-_STATE, _INIT_SECONDS, _IN_FLIGHT, _FIXED = 0, 1, 2, 3
+_STATE, _INIT_SECONDS, _IN_FLIGHT, _LOADING_AT, _FIXED = 0, 1, 2, 3, 4
 _COUNTERS = len(CODES) + 1
 _PER_HANDLER = _COUNTERS + len(BUCKETS) + 1 + 1  # counters by code, buckets with +Inf, sum of seconds
 _PER_PROCESS = _FIXED + len(HANDLERS) * _PER_HANDLER
@@ -26,6 +27,7 @@ class SharedMetrics:
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
+        self.began_at = time.time()
         self._memory = mmap.mmap(-1, processes * _PER_PROCESS * 8)
         self._all = memoryview(self._memory).cast("d")
 
@@ -41,6 +43,10 @@ class SharedMetrics:
     def _sums(self) -> list[float]:
         return [sum(self._all[index::_PER_PROCESS]) for index in range(_PER_PROCESS)]
 
+    def _loading_at(self) -> float:
+        """When the first process began to load the model; 0 before that."""
+        return min((at for at in self._all[_LOADING_AT::_PER_PROCESS] if at), default=0.0)
+
     def text(self, info: Mapping[str, str]) -> str:
         """Prometheus text, with `info` as the labels of ``pilothouse_instance_info``."""
         sums = self._sums()
@@ -55,6 +61,12 @@ class SharedMetrics:
             "# HELP pilothouse_init_seconds Seconds that loading took, of the slowest process.",
             "# TYPE pilothouse_init_seconds gauge",
             f"pilothouse_init_seconds {_number(max(self._all[_INIT_SECONDS::_PER_PROCESS]))}",
+            "# HELP process_start_time_seconds Unix time at which these numbers began.",
+            "# TYPE process_start_time_seconds gauge",
+            f"process_start_time_seconds {self.began_at:.3f}",
+            "# HELP pilothouse_load_start_time_seconds Unix time at which the model began to load; 0 before that.",
+            "# TYPE pilothouse_load_start_time_seconds gauge",
+            f"pilothouse_load_start_time_seconds {self._loading_at():.3f}",
             "# HELP pilothouse_requests_in_flight Requests waiting or running.",
             "# TYPE pilothouse_requests_in_flight gauge",
             f"pilothouse_requests_in_flight {_number(sums[_IN_FLIGHT])}",
@@ -63,7 +75,8 @@ class SharedMetrics:
         for number, handler in enumerate(HANDLERS):
             start = _FIXED + number * _PER_HANDLER
             for offset, code in enumerate((*CODES, "other")):
-                if sums[start + offset]:
+                # The usual series is there from the beginning, at zero: a rate needs something to begin from.
+                if sums[start + offset] or code == 200:
                     series = f'pilothouse_requests_total{{handler="{handler}",code="{code}"}}'
                     lines.append(f"{series} {_number(sums[start + offset])}")
         lines += [
@@ -83,8 +96,6 @@ class SharedMetrics:
         lines = [f"# HELP {name} Seconds from a request to the end of its answer.", f"# TYPE {name} histogram"]
         for number, handler in enumerate(HANDLERS):
             start = _FIXED + number * _PER_HANDLER + _COUNTERS
-            if not any(sums[start : start + len(BUCKETS) + 1]):
-                continue
             running = 0.0
             for offset, bound in enumerate((*(_number(bound) for bound in BUCKETS), "+Inf")):
                 running += sums[start + offset]
@@ -113,6 +124,10 @@ class ProcessMetrics:
     def in_flight(self) -> int:
         """Requests that wait or run."""
         return int(self._values[_IN_FLIGHT])
+
+    def loading(self) -> None:
+        """The process runs and has imported what it needs: now it loads the model. The first time counts."""
+        self._values[_LOADING_AT] = self._values[_LOADING_AT] or time.time()
 
     def loaded(self, seconds: float) -> None:
         """User code is loaded: this process is ready."""

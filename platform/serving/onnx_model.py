@@ -51,6 +51,7 @@ class OnnxModel(Handler):
         try:
             import onnxruntime
 
+            self.loading()
             self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:
             raise StartFailed(f"The model cannot be loaded: {describe(error)}") from None

@@ -38,6 +38,7 @@ def serve(
     metrics.reset(RESTARTING if restarted else STARTING)
     worker = Worker(settings.threads, settings.max_queue)
     handler = make_handler(settings, process_id, worker.resolve)
+    handler.loading = metrics.loading
     service = Service(settings, handler, worker, shared, metrics)
     http = HttpThread(service, listener)
     if not restarted:

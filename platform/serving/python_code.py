@@ -52,6 +52,7 @@ class PythonCode(Handler):
         maker = getattr(module, "Deployment", None)
         if not inspect.isclass(maker):
             raise StartFailed(f"{ENTRY_POINT} has no class named 'Deployment'.")
+        self.loading()
         try:
             self._instance = maker(**self._wanted_arguments(maker))
         except BaseException as error:

@@ -52,6 +52,7 @@ class RCode(Handler):
         if not (self._package_dir / ENTRY_POINT).is_file():
             raise StartFailed(f"The package has no {ENTRY_POINT}.")
         self._start(rscript)
+        self.loading()
         answer = self._exchange({"context": self._init_context}, None)
         if "error" in answer:
             raise StartFailed(f"{ENTRY_POINT} failed: {answer['error']['message']}", answer["error"]["traceback"])

@@ -41,6 +41,7 @@ class SklearnModel(Handler):
         load = loaders.get(self._framework)
         if load is None:
             raise StartFailed(f"'{self._framework}' is not a way to store scikit-learn models: {', '.join(loaders)}.")
+        self.loading()
         try:
             model = load(self._package_dir)
         except StartFailed:

@@ -276,6 +276,19 @@ def test_metrics_count_requests_errors_and_seconds(demo):
     assert 'deployment="demo",instance="",project="team",revision="r1",version="v1"' in demo.client.get("/metrics").text
 
 
+def test_the_start_of_the_process_and_of_loading_are_told_apart(serve, plain):
+    slow = "import time\ntime.sleep(0.3)\nclass Deployment:\n    def __init__(self): time.sleep(0.2)\n"
+    server = serve(plain, slow + "    def request(self, data): return data\n")
+    text = server.client.get("/metrics").text
+    found = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if re.match(r"\w+_seconds ", line)}
+    began, loading = found["process_start_time_seconds"], found["pilothouse_load_start_time_seconds"]
+    assert loading >= began + 0.3
+    assert found["pilothouse_init_seconds"] >= 0.5
+    # Series that a rate is taken of begin at zero.
+    assert 'pilothouse_request_duration_seconds_count{handler="v2"} 0' in text
+    assert 'pilothouse_requests_total{handler="request",code="200"} 0' in text
+
+
 def test_the_log_has_a_line_per_request_and_what_was_printed(demo):
     demo.post("/request", {"do": "echo", "secret": "hunter2"}, headers={"X-Request-Id": "log-1"})
     demo.wait_for(lambda: any(line["request_id"] == "log-1" for line in demo.events("request")))
