@@ -2,9 +2,10 @@
 
     python benchmarks/gpu_end_to_end.py [--nodes 500] [--claims 2000] [--json -]
 
-Real PostgreSQL, Valkey, API server, scheduler and kubelet; passes and reconciliations run here instead of in workers.
-The pods name an image that does not exist: they are bound to nodes and hold devices, but start no process. A claim is
-done when its pod is bound, or when it says why it waits. Whether a node is over-committed is counted from the pods.
+Real PostgreSQL, Valkey, API server, scheduler and kubelet; passes and reconciliations run here instead of in workers,
+woken by changes of pods as the watcher wakes them. The pods name an image that does not exist: they are bound to nodes
+and hold devices, but start no process. A claim is done when its pod is bound, or when it says why it waits. Whether a
+node is over-committed is counted from the pods, at every change of one. `cpu_s` is processor time by part.
 """
 
 import argparse
@@ -14,11 +15,14 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
@@ -29,6 +33,7 @@ DEVICES = 8
 SIZES = (1, 1, 1, 2, 2, 4, 8)
 RESOURCE = "nvidia.com/gpu"
 THREADS = 8
+LONGEST_SECONDS = 1800
 
 
 def main() -> None:
@@ -49,6 +54,7 @@ def main() -> None:
             PILOTHOUSE_STATE_DIR=str(folder / "state"),
             PILOTHOUSE_PLAIN_HTTP="1",
             PILOTHOUSE_LOG_LEVEL="ERROR",
+            PILOTHOUSE_DATABASE_CONN_MAX_AGE="3600",
             KUBECONFIG=str(folder / "kubeconfig"),
         )
         spec = f"{options.nodes}:cpu=96,memory=768Gi,gpu={DEVICES},product=A100,prefix=gpu"
@@ -61,7 +67,7 @@ def main() -> None:
                 assert process.stdout is not None
                 if not process.stdout.readline().startswith(b"ready"):
                     raise SystemExit(f"the cluster did not start: {(folder / 'cluster.log').read_text()[-2000:]}")
-                result = measure(options.nodes, options.claims)
+                result = measure(options.nodes, options.claims, process.pid)
             finally:
                 process.terminate()
                 process.wait(120)
@@ -71,14 +77,46 @@ def main() -> None:
     print(line)
 
 
-def measure(nodes: int, claims: int) -> dict[str, Any]:
+class Pods:
+    """What is bound where, kept by a watch; `on_gated` is called with the version of each pod that waits for a node."""
+
+    def __init__(self, cluster: Any, on_gated: Callable[[str], None]) -> None:
+        from kube.informers import Informer
+
+        self._on_gated = on_gated
+        self._bound: dict[str, tuple[str, int]] = {}
+        self.used: Counter[str] = Counter()
+        self.worst = 0
+        self.versions: set[str] = set()
+        self.changed = threading.Condition()
+        self.informer = Informer(cluster, "Pod", self._seen)
+
+    def _seen(self, change: str, pod: dict[str, Any]) -> None:
+        from kube import specs
+        from kube.observe import pod_of, requests_of
+
+        one, version = pod_of(pod), pod["metadata"]["labels"].get(specs.VERSION_ID, "")
+        with self.changed:
+            node, devices = self._bound.pop(one.uid, ("", 0))
+            self.used[node] -= devices
+            if change != "DELETED" and one.node and not one.finished:
+                devices = int(requests_of(pod).get(RESOURCE, 0))
+                self._bound[one.uid] = (one.node, devices)
+                self.used[one.node] += devices
+                self.worst = max(self.worst, self.used[one.node])
+                self.versions.add(version)
+                self.changed.notify_all()
+        if change != "DELETED" and one.gated:
+            self._on_gated(version)
+
+
+def measure(nodes: int, claims: int, cluster_pid: int) -> dict[str, Any]:
     import django
 
     django.setup()
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    from django.db import connections
     from django.utils import timezone
 
     from deployments import cluster as clusters
@@ -90,48 +128,74 @@ def measure(nodes: int, claims: int) -> dict[str, Any]:
     cluster = clusters.current()
     inventory.update("default", cluster.find("Node"), timezone.now())
     make(claims)
-
-    def visit(version_id: Any) -> None:
-        try:
-            reconcile(version_id)
-        finally:
-            connections.close_all()
-
+    before = processor_seconds(cluster_pid)
     began = time.monotonic()
     gpu.schedule(cluster, timezone.now())
     decided = time.monotonic() - began
-    placed = GpuClaim.objects.filter(state="placed")
-    total, worst = placed.count(), 0
+    placed = {str(key) for key in GpuClaim.objects.filter(state="placed").values_list("version", flat=True)}
+    visits: list[Future[None]] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        while True:
-            bound = bound_devices(cluster)
-            worst = max([worst, *(devices for devices, _ in bound.values())])
-            there = {version for _, versions in bound.values() for version in versions}
-            missing = [key for key in placed.values_list("version", flat=True) if str(key) not in there]
-            if not missing or time.monotonic() - began > 3600:
-                break
-            list(pool.map(visit, missing))
-    seconds = time.monotonic() - began
+
+        def visit(version: str) -> None:
+            visits.append(pool.submit(reconcile, UUID(version)))
+
+        pods = Pods(cluster, visit)
+        pods.informer.start()
+        for version in sorted(placed):
+            visit(version)
+        with pods.changed:
+            pods.changed.wait_for(lambda: pods.versions >= placed, timeout=LONGEST_SECONDS)
+        seconds = time.monotonic() - began
+        pods.informer.stop()
+        pool.shutdown(cancel_futures=True)
+    for done in visits:
+        if not done.cancelled():
+            done.result()  # a failed visit is an error of this run
+    used = processor_seconds(cluster_pid)
     unexplained = GpuClaim.objects.exclude(state="placed").filter(reason_message="").count()
     result = {
         "nodes": nodes,
         "claims": claims,
-        "placed": total,
-        "explained": claims - total - unexplained,
+        "placed": len(placed),
+        "explained": claims - len(placed) - unexplained,
         "decided_s": round(decided, 2),
         "all_bound_s": round(seconds, 1),
-        "claims_per_s": round(claims / seconds, 1),
-        "most_devices_on_a_node": worst,
+        "bound_per_s": round(len(placed) / seconds, 1),
+        "visits": len(visits),
+        "most_devices_on_a_node": pods.worst,
+        "cpu_s": {part: round(used[part] - before.get(part, 0.0), 1) for part in sorted(used)},
     }
-    if missing or unexplained or worst > DEVICES or GpuClaim.objects.count() != claims:
+    missing = placed - pods.versions
+    if missing or unexplained or pods.worst > DEVICES or GpuClaim.objects.count() != claims:
         raise SystemExit(f"not all placed or explained, or over-committed: {result}, {len(missing)} pods missing")
     return result
+
+
+def processor_seconds(cluster_pid: int) -> dict[str, float]:
+    """Processor time so far of this process ("pilothouse") and of each part of the cluster."""
+    times = os.times()
+    found = {"pilothouse": times.user + times.system}
+    for children in Path(f"/proc/{cluster_pid}/task").glob("*/children"):
+        for pid in children.read_text().split():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            part = next((word for word in command if word.startswith(b"localcluster.")), b"other").decode()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found[part.removeprefix("localcluster.")] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 def make(claims: int) -> None:
     """Versions of four projects, each with one instance."""
     from accounts.models import Organization, Project
-    from deployments.models import Deployment, DeploymentVersion, Environment, GpuFlavor, InstanceType, Revision
+    from deployments.models import (
+        Deployment,
+        DeploymentVersion,
+        Environment,
+        GpuFlavor,
+        InstanceType,
+        Revision,
+        Rollout,
+    )
 
     GpuFlavor.objects.create(name="a100", products=["A100"])
     organization = Organization.objects.create(name="bench")
@@ -157,6 +221,7 @@ def make(claims: int) -> None:
             instance_type=kinds[SIZES[number % len(SIZES)]],
             minimum_instances=1,
             desired_instances=1,
+            generation=1,
         )
         for number, deployment in enumerate(deployments)
     )
@@ -166,21 +231,10 @@ def make(claims: int) -> None:
     for version, revision in zip(versions, revisions, strict=True):
         version.target_revision = revision
     DeploymentVersion.objects.bulk_update(versions, ["target_revision"], batch_size=500)
-
-
-def bound_devices(cluster: Any) -> dict[str, tuple[int, list[str]]]:
-    """Per node the devices that bound pods ask for, and the versions they are of."""
-    from kube import specs
-    from kube.observe import requests_of
-
-    devices: Counter[str] = Counter()
-    versions: dict[str, list[str]] = {}
-    for pod in cluster.find("Pod"):
-        node = pod["spec"].get("nodeName")
-        if node and pod["status"].get("phase") not in ("Succeeded", "Failed"):
-            devices[node] += int(requests_of(pod).get(RESOURCE, 0))
-            versions.setdefault(node, []).append(pod["metadata"]["labels"].get(specs.VERSION_ID, ""))
-    return {node: (count, versions[node]) for node, count in devices.items()}
+    Rollout.objects.bulk_create(
+        Rollout(version=version, to_revision=version.target_revision, cause=Rollout.Cause.UPLOAD, generation=1)
+        for version in versions
+    )
 
 
 if __name__ == "__main__":

@@ -198,34 +198,46 @@ class Pass:
 
     def _handovers(self, wishes: dict[uuid.UUID, claims_of.Wish]) -> None:
         """How rollouts pass over: with one instance more where a slice is free, else in place, with the gap told."""
-        extra: dict[str, tuple[GpuClaim, Rollout]] = {}
+        chosen: dict[uuid.UUID, tuple[str, int | None]] = {}
+        extra: list[tuple[GpuClaim, Rollout]] = []
         placed = {claim.version_id: claim for claim in self.world.claims if claim.state == State.PLACED}
         for wish in wishes.values():
             rollout, base = wish.rolling, placed.get(wish.version.pk)
             if rollout is None or rollout.strategy or base is None or base.instance_type is None:
                 continue
-            if not wish.version.ready_instances or not base.devices:
-                self._announce(rollout, Rollout.Strategy.IN_PLACE if base.devices else Rollout.Strategy.SURGE, None)
-                continue
-            claim = claims_of.new(wish, GpuClaim.SURGE, 1, base.instance_type, self.world.supply, self.now)
-            extra[str(claim.pk)] = (claim, rollout)
-        if not extra:
+            if not base.devices:
+                chosen[rollout.pk] = (Rollout.Strategy.SURGE, None)
+            elif not wish.version.ready_instances:
+                chosen[rollout.pk] = (Rollout.Strategy.IN_PLACE, None)
+            else:
+                claim = claims_of.new(wish, GpuClaim.SURGE, 1, base.instance_type, self.world.supply, self.now)
+                extra.append((claim, rollout))
+        self._place_surges([claim for claim, _ in extra])
+        handed = [rollout for claim, rollout in extra if claim.state != State.PLACED]
+        gaps = _start_seconds(handed)
+        for claim, rollout in extra:
+            if claim.state == State.PLACED:
+                self.claims.append(claim)
+                chosen[rollout.pk] = (Rollout.Strategy.SURGE, 0)
+            else:
+                chosen[rollout.pk] = (Rollout.Strategy.IN_PLACE, gaps.get(rollout.version_id, GAP_SECONDS))
+        self._announce(chosen)
+
+    def _place_surges(self, asking: list[GpuClaim]) -> None:
+        if not asking:
             return
-        asking = [claim for claim, _ in extra.values()]
         recorder = Recorder(self.world, {str(claim.pk): claim for claim in asking})
         self.world.claims += asking
         for grant in run_pass(_gently(snapshot(self.world, asking))).granted:
             recorder.granted(grant)
-        for claim, rollout in extra.values():
-            if claim.state == State.PLACED:
-                self.claims.append(claim)
-                self._announce(rollout, Rollout.Strategy.SURGE, 0)
-            else:
-                self._announce(rollout, Rollout.Strategy.IN_PLACE, _start_seconds(rollout))
 
-    def _announce(self, rollout: Rollout, strategy: str, gap: int | None) -> None:
-        if Rollout.objects.filter(pk=rollout.pk, strategy="").update(strategy=strategy, expected_gap=gap):
-            self.done.versions.add(rollout.version_id)
+    def _announce(self, chosen: dict[uuid.UUID, tuple[str, int | None]]) -> None:
+        """Write strategy and gap on rollouts that have none; few queries, however many rollouts there are."""
+        for strategy, gap in set(chosen.values()):
+            keys = [key for key, choice in chosen.items() if choice == (strategy, gap)]
+            undecided = Rollout.objects.filter(pk__in=keys, strategy="")
+            self.done.versions |= set(undecided.values_list("version", flat=True))
+            undecided.update(strategy=strategy, expected_gap=gap)
 
     # -- saving ---------------------------------------------------------------------------------------------
 
@@ -283,9 +295,15 @@ def _gently(view: Snapshot) -> Snapshot:
     return replace(view, policy=policy, reserved={})
 
 
-def _start_seconds(rollout: Rollout) -> int:
-    """How long an instance of the version took to become ready in rollouts before."""
-    found = Rollout.objects.filter(
-        version=rollout.version_id, state=Rollout.State.COMPLETE, scheduled_at__isnull=False, ready_at__isnull=False
-    ).aggregate(mean=Avg(F("ready_at") - F("scheduled_at")))["mean"]
-    return max(1, round(found.total_seconds())) if found is not None else GAP_SECONDS
+def _start_seconds(rollouts: Sequence[Rollout]) -> dict[uuid.UUID, int]:
+    """How long an instance of each version took to become ready in rollouts before; by version, where known."""
+    if not rollouts:
+        return {}
+    earlier = Rollout.objects.filter(
+        version__in=[rollout.version_id for rollout in rollouts],
+        state=Rollout.State.COMPLETE,
+        scheduled_at__isnull=False,
+        ready_at__isnull=False,
+    )
+    means = earlier.order_by().values_list("version").annotate(mean=Avg(F("ready_at") - F("scheduled_at")))
+    return {version: max(1, round(mean.total_seconds())) for version, mean in means}
