@@ -95,6 +95,17 @@ async def test_a_pod_that_succeeds(client: Client, cluster: Cluster, namespace: 
     assert sorted(reasons) == ["Created", "Pulled", "Scheduled", "Started"]
 
 
+async def test_a_condition_that_somebody_else_wrote_is_put_right(
+    client: Client, cluster: Cluster, namespace: str
+) -> None:
+    """The node controller does so when it loses sight of a node; the kubelet's word stands once it is back."""
+    await client.create(PODS, pod("p", cluster.image, "sleep 600"), namespace)
+    await pod_until(client, namespace, "p", is_ready, "ready")
+    wrong = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    await client.patch(PODS, "p", namespace, wrong, kind="strategic", subresource="status")
+    await pod_until(client, namespace, "p", is_ready, "ready again")
+
+
 async def test_crash_loop(client: Client, cluster: Cluster, namespace: str) -> None:
     await client.create(PODS, pod("p", cluster.image, "echo run; exit 3"), namespace)
     looping = await pod_until(

@@ -245,6 +245,7 @@ class PodWorker:
         self.pod = pod
         if pod["metadata"].get("generation") != generation or pod["spec"].get("readinessGates"):
             self.changed()
+        self.reporter.seen(pod.get("status") or {})
 
     def stop(self, grace: float) -> None:
         """End the pod within `grace` seconds; a later call may only shorten that."""

@@ -16,6 +16,8 @@ from localcluster.resources import PODS
 log = logging.getLogger(__name__)
 
 _RETRY = 1.0
+# What the kubelet alone says of a pod; the node controller overwrites Ready when it loses sight of the node.
+_OWN = frozenset({"Initialized", "ContainersReady", "Ready"})
 
 
 class Reporter:
@@ -38,6 +40,18 @@ class Reporter:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def seen(self, status: Object) -> None:
+        """The API shows `status`: say ours again if somebody else has overwritten a condition of ours.
+
+        As the kubelet's status manager does (`needsReconcile`). Silent while a write is under way: what is seen
+        then may be older than that write.
+        """
+        if self._written is None or not self._idle.is_set():
+            return
+        if _conditions(status) != _conditions(self._written):
+            self._written = None
+            self.poke()
 
     async def next_change(self) -> None:
         """Wait for the next `poke`."""
@@ -96,6 +110,10 @@ class Reporter:
             kind="strategic",
             subresource="status",
         )
+
+
+def _conditions(status: Object) -> dict[str, str]:
+    return {one["type"]: one["status"] for one in status.get("conditions") or [] if one["type"] in _OWN}
 
 
 def status_patch(uid: str, status: Object) -> Object:
