@@ -53,7 +53,8 @@ class Books:
             if fleet.fits(placement):
                 fleet.occupy(placement)
             else:
-                fleet.close(placement.node)
+                for node in fleet.siblings(placement.node):
+                    fleet.close(node)
         wanted = {self.shape(claim, flavor) for claim in self.snapshot.waiting for flavor in claim.flavors}
         seen = [claim.shape for claim in self.snapshot.waiting] + [r.claim.shape for r in self.snapshot.running]
         typical = self.snapshot.workload or (Workload.of(seen) if seen else None)

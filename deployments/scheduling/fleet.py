@@ -33,7 +33,8 @@ class Placement:
 
 
 class Fleet:
-    """Free resources of `nodes`, kept by `allocate` and `release`.
+    """Free resources of `nodes`, kept by `allocate` and `release`. Nodes of one host share its CPU and memory, so that
+    booking on one changes the state of all of them (`siblings`).
 
     `order` ranks nodes that are equally good (default: as listed); it is a permutation of the node indices.
     """
@@ -48,8 +49,9 @@ class Fleet:
             raise PlannerInputError("order", "give every node index exactly once")
         for node, rank in enumerate(self._rank):
             self._node_at_rank[rank] = node
-        self._cpu = [node.cpu_milli for node in nodes]
-        self._memory = [node.memory_mib for node in nodes]
+        self._siblings, self._host = _hosts(nodes)
+        self._cpu = [nodes[host].cpu_milli for host in self._host]
+        self._memory = [nodes[host].memory_mib for host in self._host]
         self._gpus = [[0 if device in node.unhealthy else MILLI for device in range(node.gpus)] for node in nodes]
         self._closed: set[int] = set()
         self._members: dict[State, list[int]] = {}
@@ -57,8 +59,15 @@ class Fleet:
             insort(self._members.setdefault(self.state_of(node), []), self._rank[node])
 
     def state_of(self, node: int) -> State:
-        """What is free on the node of that index."""
-        return State(self.nodes[node].model, self._cpu[node], self._memory[node], tuple(sorted(self._gpus[node])))
+        """What is free on the node of that index; nothing on one that was closed."""
+        if node in self._closed:
+            return State(self.nodes[node].model, 0, 0, (0,) * len(self._gpus[node]))
+        host = self._host[node]
+        return State(self.nodes[node].model, self._cpu[host], self._memory[host], tuple(sorted(self._gpus[node])))
+
+    def siblings(self, node: int) -> tuple[int, ...]:
+        """The nodes of the same host, itself among them."""
+        return self._siblings.get(self._host[node], (node,))
 
     def states(self) -> list[State]:
         """The distinct states some node is in."""
@@ -90,7 +99,8 @@ class Fleet:
         levels = self._gpus[node]
         if shape.models and self.nodes[node].model not in shape.models:
             raise PlannerInputError("models", f"node {self.nodes[node].name} has {self.nodes[node].model}")
-        if self._cpu[node] < shape.cpu_milli or self._memory[node] < shape.memory_mib:
+        host = self._host[node]
+        if self._cpu[host] < shape.cpu_milli or self._memory[host] < shape.memory_mib:
             raise PlannerInputError("cpu_milli", f"node {self.nodes[node].name} has too little CPU or memory")
         if len(takes) != shape.gpus or any(level < shape.gpu_milli for level in takes):
             raise PlannerInputError("takes", f"{list(takes)} cannot hold {shape.describe()}")
@@ -116,8 +126,8 @@ class Fleet:
         node, shape = placement.node, placement.shape
         return (
             self.is_open(node)
-            and self._cpu[node] >= shape.cpu_milli
-            and self._memory[node] >= shape.memory_mib
+            and self._cpu[self._host[node]] >= shape.cpu_milli
+            and self._memory[self._host[node]] >= shape.memory_mib
             and all(
                 device < len(self._gpus[node]) and self._gpus[node][device] >= shape.gpu_milli
                 for device in placement.devices
@@ -129,37 +139,55 @@ class Fleet:
 
         Later releases on it are ignored, so that it is never filled again by mistake.
         """
-        self._closed.add(node)
         old, rank = self.state_of(node), self._rank[node]
         self._leave(old, rank)
+        self._closed.add(node)
         self._gpus[node] = [0] * len(self._gpus[node])
-        self._cpu[node] = self._memory[node] = 0
         insort(self._members.setdefault(self.state_of(node), []), rank)
 
     def is_open(self, node: int) -> bool:
         """Whether there is such a node and it was not closed."""
         return 0 <= node < len(self.nodes) and node not in self._closed
 
-    def release(self, placement: Placement) -> State:
-        """Give back what `placement` holds; answers the node's new state."""
-        return self._move(placement.node, placement.shape, placement.devices, 1)
+    def release(self, placement: Placement) -> None:
+        """Give back what `placement` holds."""
+        self._move(placement.node, placement.shape, placement.devices, 1)
 
-    def _move(self, node: int, shape: Shape, devices: Sequence[int], sign: int) -> State:
-        old, rank = self.state_of(node), self._rank[node]
+    def _move(self, node: int, shape: Shape, devices: Sequence[int], sign: int) -> None:
         if node in self._closed:
-            return old
-        self._leave(old, rank)
-        self._cpu[node] += sign * shape.cpu_milli
-        self._memory[node] += sign * shape.memory_mib
+            return
+        touched, host = self.siblings(node), self._host[node]
+        for one in touched:
+            self._leave(self.state_of(one), self._rank[one])
+        self._cpu[host] += sign * shape.cpu_milli
+        self._memory[host] += sign * shape.memory_mib
         levels = self._gpus[node]
         for device in devices:
             levels[device] += sign * shape.gpu_milli
-        new = self.state_of(node)
-        insort(self._members.setdefault(new, []), rank)
-        return new
+        for one in touched:
+            insort(self._members.setdefault(self.state_of(one), []), self._rank[one])
 
     def _leave(self, state: State, rank: int) -> None:
         ranks = self._members[state]
         del ranks[bisect_left(ranks, rank)]
         if not ranks:
             del self._members[state]
+
+
+def _hosts(nodes: Sequence[NodeSpec]) -> tuple[dict[int, tuple[int, ...]], list[int]]:
+    """Nodes by host, for hosts with several, and the host of each node; a host goes by its first node's index."""
+    by_host: dict[str, list[int]] = {}
+    for index, node in enumerate(nodes):
+        if node.host:
+            by_host.setdefault(node.host, []).append(index)
+    host = list(range(len(nodes)))
+    shared = {}
+    for name, members in by_host.items():
+        first = nodes[members[0]]
+        if any((nodes[n].cpu_milli, nodes[n].memory_mib) != (first.cpu_milli, first.memory_mib) for n in members):
+            raise PlannerInputError("host", f"nodes of {name!r} give different CPU or memory; give the host's whole")
+        for member in members:
+            host[member] = members[0]
+        if len(members) > 1:
+            shared[members[0]] = tuple(members)
+    return shared, host

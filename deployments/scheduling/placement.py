@@ -7,7 +7,8 @@ state, so one column is priced anew (or taken from memory, for states seen befor
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -65,11 +66,8 @@ class Placer:
         if found is None:
             return None
         node, takes = found
-        old = self.fleet.state_of(node)
-        placement = self.fleet.allocate(node, shape, takes)
-        self._refresh(old)
-        self._refresh(self.fleet.state_of(node))
-        return placement
+        with self._changing(node):
+            return self.fleet.allocate(node, shape, takes)
 
     def place_all(self, shape: Shape, count: int) -> list[Placement] | None:
         """Book `count` instances, or none of them."""
@@ -85,23 +83,29 @@ class Placer:
 
     def occupy(self, placement: Placement) -> None:
         """Book what runs already."""
-        old = self.fleet.state_of(placement.node)
-        self.fleet.occupy(placement)
-        self._refresh(old)
-        self._refresh(self.fleet.state_of(placement.node))
+        with self._changing(placement.node):
+            self.fleet.occupy(placement)
 
     def close(self, node: int) -> None:
         """Let nothing more onto the node."""
-        old = self.fleet.state_of(node)
-        self.fleet.close(node)
-        self._refresh(old)
-        self._refresh(self.fleet.state_of(node))
+        with self._changing(node):
+            self.fleet.close(node)
 
     def release(self, placement: Placement) -> None:
         """Give back what `placement` holds."""
-        old = self.fleet.state_of(placement.node)
-        self._refresh(self.fleet.release(placement))
-        self._refresh(old)
+        with self._changing(placement.node):
+            self.fleet.release(placement)
+
+    @contextmanager
+    def _changing(self, node: int) -> Iterator[None]:
+        """Around a booking: prices follow the states that the node, and others of its host, had and have then."""
+        touched = self.fleet.siblings(node)
+        before = [self.fleet.state_of(one) for one in touched]
+        yield
+        for state in before:
+            self._refresh(state)
+        for one in touched:
+            self._refresh(self.fleet.state_of(one))
 
     def feasible(self, shape: Shape) -> Bools:
         """[nodes] where one instance of `shape` fits now."""
@@ -192,7 +196,8 @@ class Placer:
         return options
 
     def _draw(self, shape: Shape, costs: Floats) -> tuple[int, tuple[int, ...]] | None:
-        nodes = [n for c in np.flatnonzero(costs < np.inf) for n in self.fleet.members(self._states[c])]  # type: ignore[arg-type]
+        states = [self._states[column] for column in np.flatnonzero(costs < np.inf)]
+        nodes = [node for state in states if state is not None for node in self.fleet.members(state)]
         if not nodes:
             return None
         node = self._random.choice(nodes)

@@ -82,6 +82,8 @@ class NodeSpec:
 
     A MIG slice or a time-sliced replica counts as one device whose `model` is the resource's product
     (for example `A100/mig-1g.5gb`). `cluster` and `name` together identify it; `gpus` 0 is a node without GPU.
+    A machine with devices of several kinds is several nodes of the same `host`, which share its CPU and memory; each
+    gives the whole of both. Without a `host` a node is a machine by itself.
     """
 
     name: str
@@ -91,6 +93,7 @@ class NodeSpec:
     model: str = ""
     cluster: str = ""
     unhealthy: frozenset[int] = field(default=frozenset())
+    host: str = ""
 
     def __post_init__(self) -> None:
         for name in ("cpu_milli", "memory_mib", "gpus"):

@@ -77,6 +77,7 @@ def _load(version_id: uuid.UUID) -> DeploymentVersion | None:
             "active_revision__environment_build__project",
             "active_revision__model_version",
         )
+        .order_by()  # the model's own order is over further tables
         .filter(pk=version_id)
         .first()
     )

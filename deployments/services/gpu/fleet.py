@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ class Supply:
     """Pools as the planner's nodes, in a fixed order. Pools of nodes that are gone are left out.
 
     Pools that the same flavors and instance types may use, of one product, share a `NodeSpec.model`. A node with
-    several resources is several `NodeSpec`s: what one holds of CPU and memory counts against the others as foreign.
+    several resources, such as MIG slices of several profiles, is several `NodeSpec`s of one host.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Supply:
             model=self._models[number],
             cluster=f"{pool.node.cluster}/{pool.resource}",
             unhealthy=frozenset(broken),
+            host=f"{pool.node.cluster}/{pool.node.name}",
         )
 
     def open(self, pool: GpuPool) -> bool:
@@ -162,31 +164,29 @@ class Supply:
         return found
 
     def foreign(self, own: Sequence[Placement]) -> tuple[Placement, ...]:
-        """What others hold: devices, and CPU and memory of whole nodes; ``own`` are all placements of claims."""
-        devices: dict[int, int] = {}
-        cpu: dict[Place, int] = {}
-        memory: dict[Place, int] = {}
-        per_pool: dict[int, tuple[int, int]] = {}
+        """What others hold: devices of each pool, CPU and memory of each node; ``own`` are all placements of claims."""
+        devices: Counter[int] = Counter()
+        cpu: Counter[Place] = Counter()
+        memory: Counter[Place] = Counter()
         for placement in own:
             if placement.node < 0:
                 continue
-            number, shape = placement.node, placement.shape
-            devices[number] = devices.get(number, 0) + shape.gpus
-            place = (self.pools[number].node.cluster, self.pools[number].node.name)
-            cpu[place] = cpu.get(place, 0) + shape.cpu_milli
-            memory[place] = memory.get(place, 0) + shape.memory_mib
-            before = per_pool.get(number, (0, 0))
-            per_pool[number] = (before[0] + shape.cpu_milli, before[1] + shape.memory_mib)
+            node, shape = self.pools[placement.node].node, placement.shape
+            devices[placement.node] += shape.gpus
+            cpu[node.cluster, node.name] += shape.cpu_milli
+            memory[node.cluster, node.name] += shape.memory_mib
         result = []
+        told: set[Place] = set()
         for number, pool in enumerate(self.pools):
             node, place = pool.node, (pool.node.cluster, pool.node.name)
-            own_cpu, own_memory = per_pool.get(number, (0, 0))
-            others = Shape(
-                _within(node.foreign_cpu_milli + cpu.get(place, 0) - own_cpu, node.cpu_milli - own_cpu),
-                _within(node.foreign_memory_mib + memory.get(place, 0) - own_memory, node.memory_mib - own_memory),
-            )
-            result.append(Placement(number, (), others))
-            held = devices.get(number, 0)
+            if place not in told:
+                told.add(place)
+                others = Shape(
+                    _within(node.foreign_cpu_milli, node.cpu_milli - cpu[place]),
+                    _within(node.foreign_memory_mib, node.memory_mib - memory[place]),
+                )
+                result.append(Placement(number, (), others))
+            held = devices[number]
             count = _within(pool.foreign, min(pool.allocatable, pool.capacity) - held)
             if count:
                 result.append(Placement(number, tuple(range(held, held + count)), Shape(0, 0, count)))
