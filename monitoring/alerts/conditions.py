@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 # With fewer requests a share or a percentile says nothing.
 FEWEST_REQUESTS = 5
+# An accelerator that is used less is idle.
+IDLE_USE = 0.01
+# What is judged by numbers alone: without new ones nothing is said.
+OF_NUMBERS = frozenset({"error_rate", "latency", "restart_loop", "gpu_idle"})
 
 DEFAULTS: dict[str, tuple[float, int]] = {
     "error_rate": (0.05, 300),
@@ -30,6 +34,8 @@ class Facts:
     settled: bool = True  # its last rollout began before the window
     accelerators: float = 0  # held, on average
     held_throughout: bool = False
+    gpu_use: float | None = None  # share of them that was at work; None where that is not measured
+    measured: bool = True  # the numbers reach to now
     why: str = ""  # what the platform says of the version
 
 
@@ -38,10 +44,13 @@ class Verdict:
     firing: bool
     value: float
     message: str
+    known: bool = True  # else nothing can be said, and an alert stays as it is
 
 
 def judge(kind: str, threshold: float, window: int, facts: Facts) -> Verdict:
     """Whether a rule of that kind fires, with its number and a sentence for a person."""
+    if kind in OF_NUMBERS and not facts.measured:
+        return Verdict(False, 0.0, "The numbers of the version are not known now", known=False)
     span = _span(window)
     match kind:
         case "error_rate":
@@ -65,9 +74,13 @@ def judge(kind: str, threshold: float, window: int, facts: Facts) -> Verdict:
             text = f"The oldest request waits for {_span(facts.queue_age)} (limit {_span(threshold)})"
             return Verdict(facts.queue_age >= max(threshold, 1), facts.queue_age, text)
         case "gpu_idle":
-            firing = facts.held_throughout and facts.requests == 0
-            text = f"{facts.accelerators:g} accelerators were held for {span} without any request"
-            return Verdict(firing, facts.accelerators, text)
+            held = f"{facts.accelerators:g} accelerators were held for {span}"
+            if facts.gpu_use is None:
+                firing = facts.held_throughout and facts.requests == 0
+                return Verdict(firing, facts.accelerators, f"{held} without any request")
+            firing = facts.held_throughout and facts.gpu_use <= max(threshold, IDLE_USE)
+            text = f"{held}, {facts.gpu_use:.1%} of them in use, for {facts.requests:.0f} requests"
+            return Verdict(firing, facts.gpu_use, text)
     raise ValueError(f"Unknown kind of rule: {kind}")
 
 

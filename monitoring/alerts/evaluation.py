@@ -12,26 +12,34 @@ from django.db.models import Min, Q, QuerySet
 from deployments.models import DeploymentVersion, Request
 from monitoring.alerts import delivery
 from monitoring.alerts.conditions import Facts, Verdict, judge
-from monitoring.metrics import query
-from monitoring.metrics.query import Scope
+from monitoring.metrics import query, source
+from monitoring.metrics.cells import Cell, Coverage, Scope
+from monitoring.metrics.prometheus import SourceUnavailable
 from monitoring.models import Alert, AlertRule, Delivery, Webhook
 
 logger = logging.getLogger(__name__)
 
 # A state that flips at once is told at the pace of this.
 SHORTEST_FIRING = dt.timedelta(seconds=60)
+# Numbers that are older are not of now, and a span is known when so much of it was read.
+STALE = dt.timedelta(seconds=60)
+MOST_OF_IT = 0.8
 
 
 def evaluate(now: dt.datetime) -> int:
     """One pass over all rules; how many alerts changed."""
     changed = 0
     known: dict[tuple[uuid.UUID, int], Facts] = {}
+    blind = False
     rules = AlertRule.objects.select_related("project", "deployment").filter(enabled=True)
     for rule in rules.iterator():
         for version in _covered(rule):
             key = (version.pk, rule.window)
             if key not in known:
-                known[key] = facts(version, rule.window, now)
+                start = now - dt.timedelta(seconds=rule.window)
+                numbers = None if blind else _numbers(version, start, now)
+                blind = numbers is None
+                known[key] = facts(version, start, now, numbers)
             changed += settle(rule, version, judge(rule.kind, rule.threshold, rule.window, known[key]), now)
     return changed + _close_disabled(now)
 
@@ -46,15 +54,26 @@ def _covered(rule: AlertRule) -> QuerySet[DeploymentVersion]:
     return versions.filter(Q(desired_instances__gt=0) | Q(ready_instances__gt=0) | Q(pk__in=waiting) | Q(pk__in=firing))
 
 
-def facts(version: DeploymentVersion, window: int, now: dt.datetime) -> Facts:
-    """What is known of a version over the last ``window`` seconds."""
-    start = now - dt.timedelta(seconds=window)
-    whole = query.total(Scope((version.pk,)), start, now, now)
+def _numbers(version: DeploymentVersion, start: dt.datetime, now: dt.datetime) -> tuple[Cell, Coverage] | None:
+    """Everything since ``start`` and how well it is known; None when nobody can be asked."""
+    try:
+        whole = query.total(Scope((version.pk,)), start, now, now)
+        return whole, source.current().coverage(version.pk, start, now)
+    except SourceUnavailable as error:
+        logger.warning("Alerts are judged without numbers: %s", error)
+        return None
+
+
+def facts(
+    version: DeploymentVersion, start: dt.datetime, now: dt.datetime, numbers: tuple[Cell, Coverage] | None
+) -> Facts:
+    """What is known of a version since ``start``."""
+    whole, known = numbers or (Cell(0, 1), Coverage())
     values = whole.values()
     rollout = version.rollouts.order_by("-queued_at").values_list("queued_at", flat=True).first()
     waiting = Request.objects.filter(version=version, batch=True, status=Request.Status.PENDING)
     oldest = waiting.aggregate(oldest=Min("time_created"))["oldest"]
-    held = whole.levels.get("accelerators", 0.0)
+    held, measured = whole.levels.get("accelerators", 0.0), whole.levels.get("gpu_devices", 0.0)
     return Facts(
         requests=whole.counts["requests"],
         errors=whole.counts["errors"],
@@ -66,13 +85,24 @@ def facts(version: DeploymentVersion, window: int, now: dt.datetime) -> Facts:
         was_ready=whole.levels.get("instances", 0.0) > 0,
         settled=(rollout or version.creation_date) <= start,
         accelerators=held,
-        held_throughout=held > 0 and query.holds_since(version.pk, start),
+        held_throughout=known.held and known.share >= MOST_OF_IT,
+        gpu_use=values["gpu_use"] if measured >= MOST_OF_IT * held else None,
+        measured=numbers is not None and _up_to_date(version, known, now),
         why=version.reason_message,
     )
 
 
+def _up_to_date(version: DeploymentVersion, known: Coverage, now: dt.datetime) -> bool:
+    """Whether the numbers reach to now. Of a version without instances there are none to wait for."""
+    if known.latest is not None and now - known.latest <= STALE:
+        return True
+    return not version.instances.filter(deleted_at=None, time_created__lt=now - STALE).exists()
+
+
 def settle(rule: AlertRule, version: DeploymentVersion, verdict: Verdict, now: dt.datetime) -> bool:
     """Bring the alert to the verdict; True when that was a change and ours to tell."""
+    if not verdict.known:
+        return False
     alert = Alert.objects.filter(rule=rule, version=version).first()
     if alert is None:
         if not verdict.firing:
@@ -83,7 +113,8 @@ def settle(rule: AlertRule, version: DeploymentVersion, verdict: Verdict, now: d
         if firing:
             Alert.objects.filter(pk=alert.pk, state=alert.state).update(value=verdict.value, message=verdict.message)
         return False
-    if firing and now - alert.since < SHORTEST_FIRING:
+    # A clock that was set back must not make that last.
+    if firing and dt.timedelta(0) <= now - alert.since < SHORTEST_FIRING:
         return False
     state = Alert.State.FIRING if verdict.firing else Alert.State.OK
     with transaction.atomic():

@@ -12,7 +12,7 @@ from deployments.api.base import ApiView
 from monitoring.api.serializers import ChartOutput
 from monitoring.api.times import RANGES, span
 from monitoring.metrics import query
-from monitoring.metrics.query import Scope
+from monitoring.metrics.cells import Scope
 
 PARAMETERS = [
     OpenApiParameter("range", description=f"up to now: {', '.join(RANGES)}"),

@@ -3,21 +3,19 @@
 Source of the format: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
+import datetime as dt
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-# Upper bounds of the request duration in seconds, as the model server counts them; beyond the last is one more.
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+from monitoring.metrics.histograms import BOUNDS, apart, no_buckets
+
 LONGEST = 1 << 20
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
-
-
-def no_buckets() -> list[float]:
-    return [0.0] * (len(BOUNDS) + 1)
 
 
 @dataclass(slots=True)
@@ -29,6 +27,16 @@ class Reading:
     duration: float = 0
     buckets: list[float] = field(default_factory=no_buckets)
     in_flight: float = 0
+    process_start: float = 0  # Unix time; 0 is not known
+    loading_at: float = 0  # Unix time at which the model began to load; 0 is not known, or not yet
+
+    @property
+    def began_loading(self) -> dt.datetime | None:
+        """When the model began to load; None while that is not known, or is no time at all."""
+        try:
+            return dt.datetime.fromtimestamp(self.loading_at, dt.UTC) if self.loading_at > 0 else None
+        except (OverflowError, ValueError, OSError):
+            return None
 
 
 def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
@@ -48,6 +56,7 @@ def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
 def read(text: str) -> Reading | None:
     """The model server's numbers; None when the text is of another server."""
     reading, ours = Reading(), False
+    durations: dict[float, float] = {}
     for name, labels, value in samples(text):
         match name:
             case "pilothouse_requests_in_flight":
@@ -60,35 +69,14 @@ def read(text: str) -> Reading | None:
             case "pilothouse_request_duration_seconds_sum":
                 reading.duration += value
             case "pilothouse_request_duration_seconds_bucket":
-                _count(reading.buckets, labels.get("le", ""), value)
+                with suppress(ValueError):
+                    bound = float(labels.get("le", ""))
+                    durations[bound] = durations.get(bound, 0) + value
+            case "process_start_time_seconds":
+                reading.process_start = value
+            case "pilothouse_load_start_time_seconds":
+                reading.loading_at = value
     if not ours:
         return None
-    for place in range(len(BOUNDS), 0, -1):
-        reading.buckets[place] = max(reading.buckets[place] - reading.buckets[place - 1], 0)
+    reading.buckets = apart(durations, BOUNDS)
     return reading
-
-
-def _count(buckets: list[float], bound: str, value: float) -> None:
-    if bound == "+Inf":
-        buckets[-1] += value
-        return
-    try:
-        buckets[BOUNDS.index(float(bound))] += value
-    except ValueError:
-        return
-
-
-def quantile(buckets: list[float], share: float) -> float | None:
-    """The duration in seconds that ``share`` of the requests took at most, linear within a bucket; None without any."""
-    total = sum(buckets)
-    if total <= 0:
-        return None
-    wanted, below = share * total, 0.0
-    for place, count in enumerate(buckets):
-        if count and below + count >= wanted:
-            if place == len(BOUNDS):
-                break
-            lower = BOUNDS[place - 1] if place else 0.0
-            return lower + (BOUNDS[place] - lower) * (wanted - below) / count
-        below += count
-    return BOUNDS[-1]

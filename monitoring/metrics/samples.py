@@ -9,8 +9,10 @@ from itertools import zip_longest
 from django.db import connection, transaction
 from psycopg2.extras import execute_values
 
-from monitoring.metrics.exposition import no_buckets
-from monitoring.models import CustomPoint, MetricSample
+from deployments.models import DeploymentVersion
+from monitoring.metrics.cells import PEAKS
+from monitoring.metrics.histograms import START_BOUNDS, no_buckets, one_of
+from monitoring.models import CustomPoint, MetricSample, VersionCounters
 
 TABLE = "monitoring_metricsample"
 KEY = ("resolution", "version_id", "instance_id", "at")
@@ -20,7 +22,6 @@ SUMS = (
     "samples", "requests", "errors", "duration", "restarts", "cold_starts", "cold_start_seconds", "in_flight", "cpu",
     "memory", "gpu_devices", "gpu_busy", "gpu_memory", "instances", "accelerators", "queue",
 )  # fmt: skip
-PEAKS = ("memory_peak", "queue_age")
 ARRAYS = ("buckets", "cold_start_buckets")
 
 RAW, MINUTE, HOUR = MetricSample.RAW, MetricSample.MINUTE, MetricSample.HOUR
@@ -109,6 +110,21 @@ def add_arrays(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [a + b for a, b in zip_longest(one, other, fillvalue=0.0)]
 
 
+def count_starts(starts: Sequence[tuple[uuid.UUID, float]]) -> None:
+    """Add cold starts, as (version, seconds), to what versions had since they were made."""
+    for version, seconds in starts:
+        buckets = one_of(seconds, START_BOUNDS)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO monitoring_versioncounters AS t "
+                "(version_id, cold_starts, cold_start_seconds, cold_start_buckets) VALUES (%s, 1, %s, %s) "
+                "ON CONFLICT (version_id) DO UPDATE SET cold_starts = t.cold_starts + 1, "
+                "cold_start_seconds = t.cold_start_seconds + excluded.cold_start_seconds, "
+                "cold_start_buckets = pilothouse_add_arrays(t.cold_start_buckets, excluded.cold_start_buckets)",
+                [version, seconds, buckets],
+            )
+
+
 @transaction.atomic
 def roll_up(now: dt.datetime) -> None:
     """Sum up what is finer; safe to repeat, since sums are made anew and not added to."""
@@ -136,4 +152,5 @@ def forget(now: dt.datetime) -> int:
     gone = 0
     for resolution, kept in KEPT.items():
         gone += MetricSample.objects.filter(resolution=resolution, at__lt=now - kept)._raw_delete("default")
+    VersionCounters.objects.exclude(version_id__in=DeploymentVersion.objects.values("pk")).delete()
     return gone + CustomPoint.objects.filter(at__lt=now - CUSTOM_KEPT)._raw_delete("default")

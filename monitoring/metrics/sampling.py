@@ -9,6 +9,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -18,11 +19,16 @@ from django.utils import timezone
 from deployments import background
 from deployments import cluster as clusters
 from deployments.models import DeploymentVersion, Instance, Request
+from deployments.services import measured
+from deployments.services.measured import Measured
 from deployments.services.routing import Endpoint
 from kube.errors import ClusterUnreachable
-from monitoring.metrics import scraping
-from monitoring.metrics.exposition import Reading, no_buckets
-from monitoring.metrics.samples import Sample, add
+from monitoring.metrics import gpus, scraping, source
+from monitoring.metrics.exposition import Reading
+from monitoring.metrics.gpus import GpuUsage
+from monitoring.metrics.histograms import START_BOUNDS, no_buckets, one_of
+from monitoring.metrics.prometheus import SourceUnavailable
+from monitoring.metrics.samples import Sample, add, count_starts
 from monitoring.metrics.scraping import Usage
 from monitoring.models import WHOLE_VERSION, InstanceCounters, MetricSample
 
@@ -60,17 +66,36 @@ def collect() -> int:
                 "version__deployment__project", "version__instance_type"
             )
         )
-        endpoints = [endpoint_of(instance) for instance in instances if instance.ready and instance.address]
-        readings = background.run(scraping.scrape(endpoints), timeout=60)
+        # Those that still start, too: they tell how far their start is.
+        asked = [one for one in instances if one.address and (one.ready or one.started_at is not None)]
+        readings = background.run(scraping.scrape([endpoint_of(instance) for instance in asked]), timeout=60)
         usages: Mapping[tuple[str, str], Usage] = {}
         try:
             usages = scraping.usage(clusters.current()) if instances else {}
         except ClusterUnreachable as error:
             logger.info("%s", error)
-        return store(instances, readings, usages, timezone.now())
+        return store(instances, readings, usages, timezone.now(), _gpus(instances))
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+
+
+def _gpus(instances: Iterable[Instance]) -> Mapping[tuple[str, str], GpuUsage]:
+    """How GPUs are used, where any are held: from the exporters, or from the Prometheus that reads them."""
+    if not any(_accelerators(instance) for instance in instances):
+        return {}
+    try:
+        if settings.PILOTHOUSE_PROMETHEUS_URL:
+            return source.PrometheusSource.of_settings().gpu_usage()
+        return background.run(gpus.usage(gpus.exporters(clusters.current())), timeout=60)
+    except (ClusterUnreachable, SourceUnavailable) as error:
+        logger.info("%s", error)
+        return {}
+
+
+def _accelerators(instance: Instance) -> int:
+    kind = instance.version.instance_type
+    return kind.accelerator if kind is not None and instance.scheduled_at is not None else 0
 
 
 def endpoint_of(instance: Instance) -> Endpoint:
@@ -84,16 +109,20 @@ def store(
     readings: Mapping[uuid.UUID, Reading],
     usages: Mapping[tuple[str, str], Usage],
     now: dt.datetime,
+    gpu_usages: Mapping[tuple[str, str], GpuUsage] = MappingProxyType({}),
 ) -> int:
     """Store what was read at ``now``; how many samples."""
     at = _cell(now)
     instances = list(instances)
     counters = {row.instance_id: row for row in InstanceCounters.objects.filter(pk__in=[i.id for i in instances])}
     samples: list[Sample] = []
+    starts: list[tuple[uuid.UUID, float]] = []
+    told: dict[uuid.UUID, Measured] = {}
     for instance in instances:
         row = counters.get(instance.id) or InstanceCounters(instance_id=instance.id, read_at=_began(instance, now))
         grown, cells = _grown(row, instance, readings.get(instance.id), now)
-        pod = usages.get((instance.version.deployment.project.namespace, instance.pod_name), Usage(0, 0))
+        name = (instance.version.deployment.project.namespace, instance.pod_name)
+        pod, gpu = usages.get(name, Usage(0, 0)), gpu_usages.get(name, GpuUsage())
         reading = readings.get(instance.id)
         start = _cold_start(row, instance, now)
         for cell in range(cells):
@@ -116,22 +145,35 @@ def store(
         here.samples = 1
         here.cpu, here.memory, here.memory_peak = pod.cpu, pod.memory, pod.memory
         here.in_flight = reading.in_flight if reading is not None else 0
+        here.gpu_devices, here.gpu_busy, here.gpu_memory = gpu.devices, gpu.busy, gpu.memory
         if start is not None:
             here.cold_starts, here.cold_start_seconds = 1, start
+            here.cold_start_buckets = one_of(start, START_BOUNDS)
+            starts.append((instance.version_id, start))
+        told[instance.id] = Measured(
+            loading_at=reading.began_loading if reading is not None else None,
+            memory=int(pod.memory),
+            gpu_busy_at=now if gpu.devices and not gpu.idle else None,
+        )
         counters[instance.id] = row
-    columns = ["read_at", "requests", "errors", "duration", "buckets", "restarts", "counted_start"]
+    columns = ["read_at", "process_start", "requests", "errors", "duration", "buckets", "restarts", "counted_start"]
     InstanceCounters.objects.bulk_create(
         counters.values(), update_conflicts=True, unique_fields=["instance_id"], update_fields=columns
     )
     samples += _of_versions(instances, at, now)
     add(RAW, samples)
+    count_starts(starts)
+    measured.save(instances, told)
     InstanceCounters.objects.filter(read_at__lt=now - FORGET).delete()
     return len(samples)
 
 
 def _cell(now: dt.datetime) -> dt.datetime:
-    """The cell of a reading: the one after the last when it comes about ten seconds later, so that none stays empty."""
-    last = MetricSample.objects.filter(resolution=RAW).aggregate(last=Max("at"))["last"]
+    """The cell of a reading: the one after the last when it comes about ten seconds later, so that none stays empty.
+
+    Cells that lie ahead are of a clock that was set back since; they count no more.
+    """
+    last = MetricSample.objects.filter(resolution=RAW, at__lte=now).aggregate(last=Max("at"))["last"]
     if last is not None and 0.5 * RAW < (now - last).total_seconds() < 2.5 * RAW:
         following: dt.datetime = last + dt.timedelta(seconds=RAW)
         if (now - following).total_seconds() < 1.5 * RAW:
@@ -149,15 +191,17 @@ def _grown(row: InstanceCounters, instance: Instance, reading: Reading | None, n
     row.restarts = instance.restarts
     if reading is None:
         return grown, 1
-    # Counters that went back are those of a new process, from zero.
-    fresh = reading.requests < row.requests
+    # A new process counts from zero, however far it has come by now. One that does not say when it began is known by
+    # counters that went back.
+    known = reading.process_start and row.process_start
+    fresh = (known and reading.process_start != row.process_start) or reading.requests < row.requests
     old = Reading() if fresh else Reading(row.requests, row.errors, row.duration, row.buckets or no_buckets())
     grown.requests = reading.requests - old.requests
     grown.errors = max(reading.errors - old.errors, 0)
     grown.duration = max(reading.duration - old.duration, 0)
     grown.buckets = [max(new - before, 0) for new, before in zip(reading.buckets, old.buckets, strict=False)]
     cells = round((now - row.read_at).total_seconds() / RAW)
-    row.read_at = now
+    row.read_at, row.process_start = now, reading.process_start
     row.requests, row.errors, row.duration = reading.requests, reading.errors, reading.duration
     row.buckets = reading.buckets
     return grown, min(max(cells, 1), MOST_CELLS)
@@ -185,10 +229,8 @@ def _of_versions(instances: list[Instance], at: dt.datetime, now: dt.datetime) -
     ready: dict[uuid.UUID, int] = {}
     accelerators: dict[uuid.UUID, int] = {}
     for instance in instances:
-        kind = instance.version.instance_type
         ready[instance.version_id] = ready.get(instance.version_id, 0) + instance.ready
-        held = kind.accelerator if kind is not None and instance.scheduled_at is not None else 0
-        accelerators[instance.version_id] = accelerators.get(instance.version_id, 0) + held
+        accelerators[instance.version_id] = accelerators.get(instance.version_id, 0) + _accelerators(instance)
     versions = DeploymentVersion.objects.filter(Q(pk__in=ready) | Q(pk__in=waiting)).select_related("deployment")
     samples = []
     for version in versions:

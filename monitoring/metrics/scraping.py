@@ -33,6 +33,12 @@ class Usage:
 
 async def scrape(endpoints: Sequence[Endpoint]) -> dict[uuid.UUID, Reading]:
     """The numbers of those instances that answer in time."""
+    read_ones = {key: read(text) for key, text in (await texts(endpoints)).items()}
+    return {key: reading for key, reading in read_ones.items() if reading is not None}
+
+
+async def texts(endpoints: Sequence[Endpoint]) -> dict[uuid.UUID, str]:
+    """What is at ``/metrics``, up to `LONGEST` bytes, of those endpoints that answer in time."""
     if not endpoints:
         return {}
     ssl = None
@@ -45,7 +51,7 @@ async def scrape(endpoints: Sequence[Endpoint]) -> dict[uuid.UUID, Reading]:
     connector = aiohttp.TCPConnector(limit=0, ssl=ssl if ssl is not None else True)
     async with aiohttp.ClientSession(connector=connector, timeout=limits) as session:
 
-        async def one(endpoint: Endpoint) -> Reading | None:
+        async def one(endpoint: Endpoint) -> str | None:
             try:
                 base, headers = address(endpoint)
                 async with gate, session.get(f"{base}/metrics", headers=headers) as answer:
@@ -54,17 +60,13 @@ async def scrape(endpoints: Sequence[Endpoint]) -> dict[uuid.UUID, Reading]:
                     body = await answer.content.read(LONGEST)
                     while len(body) < LONGEST and (more := await answer.content.read(LONGEST - len(body))):
                         body += more
-                    return read(body.decode("utf-8", "replace"))
+                    return body.decode("utf-8", "replace")
             except (aiohttp.ClientError, OSError, TimeoutError, ClusterUnreachable) as error:
                 logger.debug("No numbers of %s: %s", endpoint.pod, error)
                 return None
 
-        readings = await asyncio.gather(*(one(endpoint) for endpoint in endpoints))
-    return {
-        endpoint.instance_id: reading
-        for endpoint, reading in zip(endpoints, readings, strict=True)
-        if reading is not None
-    }
+        found = await asyncio.gather(*(one(endpoint) for endpoint in endpoints))
+    return {endpoint.instance_id: text for endpoint, text in zip(endpoints, found, strict=True) if text is not None}
 
 
 def usage(cluster: Cluster) -> dict[tuple[str, str], Usage]:

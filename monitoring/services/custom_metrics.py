@@ -17,8 +17,8 @@ from accounts.models import Project, User
 from deployments.models import DeploymentVersion
 from deployments.services.validation import Checker
 from monitoring.metrics import query
+from monitoring.metrics.cells import Scope
 from monitoring.metrics.definitions import DEFAULTS, DEPLOYMENT_LABEL, VERSION_LABEL, Metric
-from monitoring.metrics.query import Scope
 from monitoring.models import CustomMetric, CustomPoint, CustomSeries
 
 PREFIX = "custom."

@@ -13,7 +13,7 @@ from deployments.views.gate import Tenant, in_project
 from deployments.views.render import respond
 from deployments.views.versions import frame, named
 from monitoring.metrics import query
-from monitoring.metrics.query import Scope
+from monitoring.metrics.cells import Scope
 
 RANGES = (
     ("5m", "5 minutes"), ("15m", "15 minutes"), ("1h", "1 hour"), ("6h", "6 hours"),

@@ -243,6 +243,16 @@ PILOTHOUSE_LOKI_TOKEN = env.text("PILOTHOUSE_LOKI_TOKEN", "")
 PILOTHOUSE_LOG_RETENTION_DAYS = env.number("PILOTHOUSE_LOG_RETENTION_DAYS", 14, at_least=1)
 # Lets a Prometheus read /metrics; without one only the loopback may.
 PILOTHOUSE_METRICS_TOKEN = env.text("PILOTHOUSE_METRICS_TOKEN", "")
+# Numbers over time are the platform's own samples unless a Prometheus is named.
+PILOTHOUSE_PROMETHEUS_URL = env.text("PILOTHOUSE_PROMETHEUS_URL", "")
+PILOTHOUSE_PROMETHEUS_TENANT = env.text("PILOTHOUSE_PROMETHEUS_TENANT", "")
+PILOTHOUSE_PROMETHEUS_TOKEN = env.text("PILOTHOUSE_PROMETHEUS_TOKEN", "")
+# Seconds between its readings, and selectors of series that have other names there than usual.
+PILOTHOUSE_PROMETHEUS_INTERVAL = env.number("PILOTHOUSE_PROMETHEUS_INTERVAL", 15, at_least=1)
+PILOTHOUSE_PROMETHEUS_SERIES = json.loads(env.text("PILOTHOUSE_PROMETHEUS_SERIES", "{}"))
+# Where use of GPUs is told: pods of NVIDIA's DCGM exporter, by label.
+PILOTHOUSE_GPU_EXPORTER_SELECTOR = env.text("PILOTHOUSE_GPU_EXPORTER_SELECTOR", "app=nvidia-dcgm-exporter")
+PILOTHOUSE_GPU_EXPORTER_PORT = env.number("PILOTHOUSE_GPU_EXPORTER_PORT", 9400, at_least=1)
 # Webhooks may call private addresses as well; never those that a cloud's metadata service has.
 PILOTHOUSE_WEBHOOKS_TO_PRIVATE = env.flag("PILOTHOUSE_WEBHOOKS_TO_PRIVATE")
 

@@ -14,8 +14,8 @@ from deployments.models import DeploymentVersion, Request
 from monitoring.alerts import conditions, delivery, evaluation
 from monitoring.alerts.conditions import Facts, Verdict, judge
 from monitoring.metrics import samples
-from monitoring.metrics.exposition import BOUNDS, no_buckets
-from monitoring.models import WHOLE_VERSION, Alert, AlertRule, Delivery, Webhook
+from monitoring.metrics.histograms import BOUNDS, no_buckets
+from monitoring.models import WHOLE_VERSION, Alert, AlertRule, Delivery, MetricSample, Webhook
 from monitoring.services import alert_rules
 from tests.app import factories
 from tests.app.monitoring.conftest import Fleet
@@ -47,6 +47,7 @@ def rule(fleet: Fleet, kind: str, hook: Webhook | None = None, **fields: Any) ->
 
 
 def sampled(fleet: Fleet, seconds_ago: float = 20, whole: bool = False, **numbers: Any) -> None:
+    """A reading of the instance, or of the version."""
     at = dt.datetime.fromtimestamp((NOW.timestamp() - seconds_ago) // 10 * 10, dt.UTC)
     instance = WHOLE_VERSION if whole else fleet.instance.pk
     version = fleet.version
@@ -101,6 +102,8 @@ class TestEvaluation:
         assert content["text"].startswith("[FIRING] error-rate: churn/v1 in project")
         assert "50.0% of 10 requests failed" in content["message"]
         later = NOW + dt.timedelta(minutes=10)
+        assert evaluation.evaluate(later) == 0  # nobody has read anything since: it may go on
+        sampled(fleet, -580, whole=True)
         assert evaluation.evaluate(later) == 1
         assert evaluation.evaluate(later) == 0
         assert Delivery.objects.count() == 4
@@ -175,6 +178,53 @@ class TestEvaluation:
         for age in range(200, 330, 10):
             sampled(fleet, age, whole=True, accelerators=1)
         assert evaluation.evaluate(NOW) == 1
+
+    def test_a_gap_is_no_idleness(self, fleet: Fleet, hook: Webhook) -> None:
+        rule(fleet, "gpu_idle", hook, window=300)
+        for age in (*range(0, 100, 10), *range(200, 330, 10)):  # a third of the time nobody read
+            sampled(fleet, age, whole=True, accelerators=1)
+        assert evaluation.evaluate(NOW) == 0
+
+    def test_use_of_accelerators_decides_where_it_is_measured(self, fleet: Fleet, hook: Webhook) -> None:
+        rule(fleet, "gpu_idle", hook, window=300)
+        for age in range(0, 330, 10):
+            sampled(fleet, age, whole=True, accelerators=2)
+            sampled(fleet, age, gpu_devices=2, gpu_busy=1.5, gpu_memory=2**30)
+        assert evaluation.evaluate(NOW) == 0  # at work without any request
+        MetricSample.objects.filter(gpu_devices__gt=0).update(gpu_busy=0.004)
+        sampled(fleet, requests=7)
+        assert evaluation.evaluate(NOW) == 1  # and idle in spite of some
+        assert "2 accelerators were held for 5 min, 0.2% of them in use, for 7 requests" in Alert.objects.get().message
+
+    @pytest.mark.parametrize("kind", ["error_rate", "latency", "restart_loop", "gpu_idle"])
+    def test_without_numbers_an_alert_stays_as_it_is(
+        self, fleet: Fleet, hook: Webhook, kind: str, settings: Any
+    ) -> None:
+        made = rule(fleet, kind, hook)
+        fleet.version.instances.update(time_created=NOW - dt.timedelta(hours=1))
+        evaluation.settle(made, fleet.version, Verdict(True, 2, "bad"), NOW - dt.timedelta(minutes=30))
+        assert evaluation.evaluate(NOW) == 0
+        settings.PILOTHOUSE_PROMETHEUS_URL = "http://127.0.0.1:1"
+        assert evaluation.evaluate(NOW) == 0
+        assert Alert.objects.get().state == "firing"
+        # An instance that is gone has no more numbers to wait for.
+        settings.PILOTHOUSE_PROMETHEUS_URL = ""
+        fleet.version.instances.update(deleted_at=NOW)
+        assert evaluation.evaluate(NOW) == 1
+
+    def test_what_the_database_knows_is_judged_without_a_source_of_numbers(
+        self, fleet: Fleet, hook: Webhook, settings: Any
+    ) -> None:
+        settings.PILOTHOUSE_PROMETHEUS_URL = "http://127.0.0.1:1"
+        rule(fleet, "queue_age", hook)
+        factories.request(fleet.version, batch=True)
+        Request.objects.update(time_created=NOW - dt.timedelta(minutes=6))
+        assert evaluation.evaluate(NOW) == 1
+
+    def test_a_clock_that_was_set_back_does_not_keep_an_alert_from_ending(self, fleet: Fleet, hook: Webhook) -> None:
+        made = rule(fleet, "latency", hook)
+        evaluation.settle(made, fleet.version, Verdict(True, 2, "slow"), NOW + dt.timedelta(hours=3))
+        assert evaluation.settle(made, fleet.version, Verdict(False, 0, "fine"), NOW)
 
     def test_a_rule_that_is_switched_off_ends_its_alerts_in_silence(self, fleet: Fleet, hook: Webhook) -> None:
         made = rule(fleet, "latency", hook)

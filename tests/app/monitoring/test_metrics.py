@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from deployments.models import Instance
 from kube.errors import ClusterUnreachable
-from monitoring.metrics import query, samples, sampling, scraping
-from monitoring.metrics.exposition import BOUNDS, Reading, no_buckets, quantile, read
-from monitoring.metrics.query import Scope
+from monitoring.metrics import query, samples, sampling, scraping, stored
+from monitoring.metrics.cells import MOST_POINTS, Cell, Scope
+from monitoring.metrics.exposition import Reading, read
+from monitoring.metrics.histograms import BOUNDS, no_buckets, quantile
 from monitoring.metrics.scraping import Usage
 from monitoring.models import WHOLE_VERSION, InstanceCounters, MetricSample
 from serving.metrics import SharedMetrics
@@ -41,7 +42,7 @@ def store(fleet: Fleet, found: Reading | None, at: dt.datetime, cpu: float = 0, 
     sampling.store([instance], {instance.pk: found} if found is not None else {}, usage, at)
 
 
-def total(fleet: Fleet, minutes: float = 5, now: dt.datetime = NOW) -> query.Cell:
+def total(fleet: Fleet, minutes: float = 5, now: dt.datetime = NOW) -> Cell:
     return query.total(Scope((fleet.version.pk,)), now - dt.timedelta(minutes=minutes), now + TEN, now + TEN)
 
 
@@ -218,9 +219,9 @@ class TestSeries:
         ],
     )
     def test_the_span_chooses_resolution_and_step(self, span: dt.timedelta, expected: tuple[int, int]) -> None:
-        resolution, step = query.resolution_for(NOW - span, NOW, NOW)
+        resolution, step = stored.resolution_for(NOW - span, NOW, NOW)
         assert (resolution, step) == expected
-        assert span.total_seconds() / step <= query.MOST_POINTS
+        assert span.total_seconds() / step <= MOST_POINTS
 
     def test_rollouts_are_marked(self, fleet: Fleet) -> None:
         rollout = factories.rollout(fleet.revision, state="complete", serving_at=NOW)
@@ -271,7 +272,8 @@ async def test_instances_that_do_not_answer_are_left_out(
             scraping.Endpoint(bad, "n", "bad", "127.0.0.1", 1),
         ]
     )
-    assert found == {good: Reading()}
+    assert set(found) == {good}
+    assert (found[good].requests, found[good].process_start > 0) == (0, True)
 
 
 def test_usage_is_summed_over_containers() -> None:
