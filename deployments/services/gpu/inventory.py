@@ -48,8 +48,11 @@ def devices_of(node: Mapping[str, Any]) -> list[Devices]:
         memory = _memory(labels.get(known.get("memory") or "", ""))
         profile = _profile(resource)
         if profile:
-            product, memory = f"{product}/{profile}", _profile_memory(profile)
-        replicas = max(_count(labels.get("nvidia.com/gpu.replicas")), 1) if resource.startswith("nvidia.com/gpu") else 1
+            # With several profiles on a node, labels by resource tell what each slice has.
+            told = _memory(labels.get(f"{resource}.memory") or "")
+            product, memory = f"{product}/{profile}", told or _profile_memory(profile)
+        shared = labels.get(f"{resource.removesuffix('.shared')}.replicas")
+        replicas = max(_count(shared), 1) if resource.startswith("nvidia.com/") else 1
         found.append(Devices(resource, product[:200], memory, whole, healthy, replicas))
     return found
 
