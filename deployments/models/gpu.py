@@ -164,6 +164,13 @@ class GpuPriority(models.Model):
 class GpuPolicy(models.Model):
     """The rules of the pass; one row. Seconds unless said otherwise."""
 
+    class FairSharing(models.TextChoices):
+        """When a project that borrows may displace another that borrows more; values are the planner's."""
+
+        OFF = "off", "Never"
+        FINAL_SHARE = "final-share", "When it then has no larger share than it leaves"
+        INITIAL_SHARE = "initial-share", "When it then has a smaller share than the other had"
+
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     idle_minutes = models.PositiveIntegerField(
         null=True, blank=True, help_text="without a request before devices are taken back; empty for never"
@@ -174,6 +181,12 @@ class GpuPolicy(models.Model):
     )
     preempt_within_project = models.BooleanField(default=True)
     reclaim = models.BooleanField(default=True, help_text="projects get lent quota back by displacing borrowers")
+    fair_sharing = models.CharField(
+        max_length=20,
+        choices=FairSharing.choices,
+        default=FairSharing.OFF,
+        help_text="between projects that borrow: whether the one with less displaces the one with more",
+    )
     half_life_hours = models.FloatField(default=24, help_text="after which past use counts half")
     usage_weight = models.FloatField(default=0.1, validators=[MinValueValidator(0)])
     # Observation: up to when use is accounted for, and how the last pass went.
@@ -192,7 +205,8 @@ class GpuPolicy(models.Model):
 class GpuClaim(models.Model):
     """A wish of a version for devices: its first instances together (part 0), each further one by itself.
 
-    A surge (part -1) is one instance more for the time of a rollout. Ended claims are kept as history.
+    A surge (part -1) is one instance more for the time of a rollout; a move (parts from -2 down) is the place that one
+    instance is moving to. Ended claims are kept as history.
     """
 
     class State(models.TextChoices):
@@ -204,6 +218,7 @@ class GpuClaim(models.Model):
         ENDED = "ended", "Ended"
 
     SURGE = -1
+    MOVE = -2
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, models.CASCADE, related_name="gpu_claims")
@@ -224,6 +239,8 @@ class GpuClaim(models.Model):
     # A place made for it by displacing others: {"flavor": name, "nodes": [[cluster, node], ...]}.
     reserved = models.JSONField(null=True, blank=True)
     displaced_for = models.UUIDField(null=True, blank=True)
+    # Of a move: the place that is given up once the instance at the new one is ready.
+    moves_from = models.JSONField(null=True, blank=True, help_text="[cluster, node]")
     evictions = models.PositiveIntegerField(default=0)
     reason_code = models.CharField(max_length=60, blank=True)
     reason_message = models.TextField(blank=True)
@@ -255,6 +272,10 @@ class GpuClaim(models.Model):
 
     def __str__(self) -> str:
         return self.label
+
+    @property
+    def is_move(self) -> bool:
+        return self.part <= self.MOVE
 
     @property
     def flavor_wanted(self) -> str:
