@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from accounts.errors import ServiceError
+from deployments.models import GpuPolicy
 from deployments.services.gpu import gate
 from deployments.services.gpu import rules as rules_of
 from deployments.services.gpu import what_if as service
@@ -28,6 +29,9 @@ class WhatIfForm(forms.Form):
     usage_weight = forms.FloatField(label="Weight of past use", help_text="0 ignores what a project used before.")
     preempt_within_project = forms.BooleanField(label="Higher priority displaces lower in a project", required=False)
     reclaim = forms.BooleanField(label="Projects get lent quota back by displacing borrowers", required=False)
+    fair_sharing = forms.ChoiceField(
+        label="A borrower with less displaces one with more", choices=GpuPolicy.FairSharing.choices
+    )
 
     def __init__(self, *args: Any, found: rules_of.Rules, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -196,3 +196,6 @@ def _settings(checker: Checker, row: GpuPolicy) -> None:
     checker.integer("hold_after_seconds", row.hold_after_seconds, least=0, most=30 * DAY)
     checker.number("half_life_hours", row.half_life_hours, least=0.1, most=24 * 365)
     checker.number("usage_weight", row.usage_weight, least=0, most=1000)
+    if row.fair_sharing not in GpuPolicy.FairSharing.values:
+        known = ", ".join(GpuPolicy.FairSharing.values)
+        checker.problem("fair_sharing", f"Unknown '{row.fair_sharing}'; use one of {known}")

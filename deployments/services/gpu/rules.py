@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from deployments.models import GpuCohort, GpuFlavor, GpuPolicy, GpuQuota, GpuTenant
-from deployments.scheduling.claims import AdmissionPolicy
+from deployments.scheduling.claims import AdmissionPolicy, FairSharing
 from deployments.scheduling.fairness import UsageDecay
 from deployments.scheduling.quota import Owner, Quota
 from deployments.scheduling.shapes import MILLI
@@ -95,4 +95,5 @@ def admission_policy(rules: Rules, supply: Supply, projects: Iterable[str]) -> A
         hold_after=row.hold_after_seconds,
         preempt_within_project=row.preempt_within_project,
         reclaim=row.reclaim,
+        fair_sharing=FairSharing(row.fair_sharing),
     )

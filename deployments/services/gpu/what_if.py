@@ -28,6 +28,7 @@ SETTINGS = (
     "usage_weight",
     "preempt_within_project",
     "reclaim",
+    "fair_sharing",
 )
 LIMITS = ("nominal", "borrowing_limit", "lending_limit")
 
