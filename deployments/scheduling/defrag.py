@@ -35,7 +35,8 @@ class Advice:
 def advise(snapshot: Snapshot, flavor: str, max_moves: int = 8) -> Advice | None:
     """The moves, at most `max_moves`, that free the largest slice of `flavor`; None if none beats what is free.
 
-    Only evictable claims move; pods of others stay where they are. The largest slice wins, then fewer moves.
+    Only claims move that are evictable and have run for the minimum run time; pods of others stay where they are. The
+    largest slice wins, then fewer moves.
     """
     if snapshot.nodes is None:
         raise PlannerInputError("nodes", "advice needs to know the nodes")
@@ -74,7 +75,7 @@ def _ways(books: Books, node: int, max_moves: int) -> Iterator[tuple[int, list[t
     movable = [
         (running, placement)
         for running in books.snapshot.running
-        if running.evictable and not running.evicted_for
+        if _may_move(books, running)
         for placement in books.known(running)
         if placement.node == node and placement.devices
     ]
@@ -92,6 +93,11 @@ def _ways(books: Books, node: int, max_moves: int) -> Iterator[tuple[int, list[t
         if len(leaving) > max_moves:
             return
         yield sum(level == MILLI for level in left), list(leaving)
+
+
+def _may_move(books: Books, running: Running) -> bool:
+    ran = books.snapshot.now - running.started
+    return running.evictable and not running.evicted_for and ran >= books.policy.min_run_seconds
 
 
 def _carry_out(snapshot: Snapshot, node: int, leaving: list[tuple[Running, Placement]]) -> tuple[Move, ...] | None:

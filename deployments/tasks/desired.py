@@ -72,10 +72,15 @@ def revision_to_run(version: DeploymentVersion, latest: Rollout | None) -> Revis
 
 
 def replicas_of(version: DeploymentVersion, held: Holding | None = None) -> int:
-    """How many instances should run: none in a suspended project, and no more than hold a place on GPUs."""
+    """How many instances should run: none in a suspended project, and no more than hold a place on GPUs.
+
+    While instances move to other nodes there is one more of each.
+    """
     if version.deployment.project.suspended:
         return 0
-    return version.desired_instances if held is None else min(version.desired_instances, held.instances)
+    if held is None:
+        return version.desired_instances
+    return min(version.desired_instances, held.instances) + held.moving
 
 
 def undecided(latest: Rollout | None, held: Holding | None) -> bool:

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import Permission
 from accounts.errors import ServiceError
-from deployments.services.gpu import actions, board, policy
+from deployments.services.gpu import actions, board, defrag, policy
 from deployments.services.gpu import snapshot as snapshots
 from deployments.views.gate import Tenant, in_project, signed_in, user_of
 from deployments.views.render import Crumb, done, refused, respond
@@ -32,7 +32,8 @@ def platform_board(request: HttpRequest) -> HttpResponse:
     found = board.platform(user_of(request), timezone.now())
     world: Any = found.pop("world")
     waiting: Any = found["queue"]
-    advice = [one for state in found["flavors"] if (one := actions.advise(world, state.name)) is not None]  # type: ignore[attr-defined]
+    flavors: Any = found["flavors"]
+    advice = defrag.advise_all(world, [state.name for state in flavors])
     context = {
         **found,
         "title": "GPU board",
@@ -65,7 +66,7 @@ def defragment(request: HttpRequest) -> HttpResponse:
     """Carry out advice that was shown."""
     url = reverse("gpu-board")
     try:
-        advice = actions.defragment(user_of(request), request.POST.get("flavor", ""), request.POST.get("token", ""))
+        advice = defrag.defragment(user_of(request), request.POST.get("flavor", ""), request.POST.get("token", ""))
     except ServiceError as error:
         return refused(request, url, error)
     return done(request, url, f"{len(advice.moves)} instance(s) are moving; {advice.node} then has {advice.after} free")

@@ -304,6 +304,7 @@ def platform(actor: User, now: dt.datetime) -> dict[str, object]:
         "shelves": found,
         "flavors": flavor_states(world, found),
         "queue": queue(world),
+        "moving": [claim for claim in world.claims if claim.is_move and claim.nodes],
         "quotas": quota_lines(world),
         "idle": idle_claims(world),
         "costs": costs(),

@@ -27,6 +27,7 @@ COLUMNS = (
     "nodes",
     "reserved",
     "displaced_for",
+    "moves_from",
     "evictions",
     "reason_code",
     "reason_message",
@@ -139,6 +140,8 @@ def sync(wish: Wish, open_claims: list[GpuClaim], supply: Supply, now: dt.dateti
     kinds = {choice.kind.pk: choice.kind for choice in wish.choices}
     live = []
     for claim in sorted(open_claims, key=lambda claim: claim.part):
+        if claim.ended_at is not None:
+            continue
         kind = kinds.get(claim.instance_type_id) if claim.instance_type_id is not None else None
         surge = claim.part == GpuClaim.SURGE
         if kind is None or _differs(claim, kind) or (surge and wish.rolling is None):
@@ -147,7 +150,7 @@ def sync(wish: Wish, open_claims: list[GpuClaim], supply: Supply, now: dt.dateti
         claim.priority, claim.label = wish.priority, _label(wish.version)
         if claim.state != State.PLACED:
             claim.flavors = supply.flavors_for(kind) if kind.accelerator else []
-        if not surge:
+        if claim.part >= 0:
             live.append(claim)
     _trim(wish, live, now)
     live = [claim for claim in live if claim.ended_at is None]

@@ -23,9 +23,11 @@ class Holding:
     """What a governed version holds now. ``reason`` columns say why it has less than it wants."""
 
     instances: int
-    # [cluster, node] of each instance, the surge of a rollout included.
+    # [cluster, node] of each instance; the surge of a rollout and those that are moving included.
     nodes: tuple[tuple[str, str], ...] = ()
     instance_type: InstanceType | None = None
+    # Instances more, for as long as some are on their way to another node.
+    moving: int = 0
     code: str = ""
     message: str = ""
     next: str = ""
@@ -72,19 +74,21 @@ def holding(version: DeploymentVersion) -> Holding | None:
     )
     placed = [claim for claim in claims if claim.state == State.PLACED]
     nodes = tuple((cluster, node) for claim in placed for cluster, node in claim.nodes)
-    held = sum(claim.instances for claim in placed if claim.part != GpuClaim.SURGE)
+    held = sum(claim.instances for claim in placed if claim.part >= 0)
+    moving = sum(claim.is_move for claim in placed)
     kind = next((claim.instance_type for claim in placed), None)
-    short = next((claim for claim in claims if claim.state != State.PLACED), None)
+    short = next((claim for claim in claims if claim.part >= 0 and claim.state != State.PLACED), None)
     if short is None:
         if claims or not version.desired_instances:
-            return Holding(held, nodes, kind)
+            return Holding(held, nodes, kind, moving)
         return Holding(
-            0, (), None, "gpu_queued", "Waits for the next look at the GPU queue.", "Nothing to do: a few seconds."
+            0, (), None, 0, "gpu_queued", "Waits for the next look at the GPU queue.", "Nothing to do: a few seconds."
         )
     return Holding(
         held,
         nodes,
         kind,
+        moving,
         short.reason_code or "gpu_queued",
         short.reason_message or "Waits for the next look at the GPU queue.",
         short.reason_next,

@@ -19,7 +19,7 @@ from deployments import triggers
 from deployments.models import GpuClaim, GpuNode, GpuPolicy, GpuPool, Rollout
 from deployments.scheduling.admission import run_pass
 from deployments.scheduling.claims import FairSharing, Snapshot
-from deployments.services.gpu import accounting, demand, history, idle, reality
+from deployments.services.gpu import accounting, demand, history, idle, moves, reality
 from deployments.services.gpu import claims as claims_of
 from deployments.services.gpu import rules as rules_of
 from deployments.services.gpu.outcome import Recorder, changed
@@ -88,6 +88,7 @@ class Pass:
         resources = {flavor.name: flavor.resource for flavor in self.rules.flavors}
         accounting.account(self.rules, self.claims, self.now)
         self._end_surges()
+        moves.settle(self.claims, self.held, self.seen.name, self.seen.budgets, self.now)
         self._reality(resources)
         versions = demand.concerned()
         wishes = claims_of.wishes(versions, set(resources.values()), claims_of.Levels.load())
@@ -169,7 +170,7 @@ class Pass:
 
     def _queues(self, claim: GpuClaim) -> bool:
         open_ = claim.state in (State.WAITING, State.EVICTED, State.REFUSED)
-        return open_ and not claim.nodes and claim.part != GpuClaim.SURGE
+        return open_ and not claim.nodes and claim.part >= 0
 
     def _round(
         self, number: int, queue: list[GpuClaim], wishes: dict[uuid.UUID, claims_of.Wish], recorder: Recorder
@@ -200,7 +201,7 @@ class Pass:
         """How rollouts pass over: with one instance more where a slice is free, else in place, with the gap told."""
         chosen: dict[uuid.UUID, tuple[str, int | None]] = {}
         extra: list[tuple[GpuClaim, Rollout]] = []
-        placed = {claim.version_id: claim for claim in self.world.claims if claim.state == State.PLACED}
+        placed = {c.version_id: c for c in self.world.claims if c.state == State.PLACED and c.part >= 0}
         for wish in wishes.values():
             rollout, base = wish.rolling, placed.get(wish.version.pk)
             if rollout is None or rollout.strategy or base is None or base.instance_type is None:

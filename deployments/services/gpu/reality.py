@@ -8,7 +8,7 @@ from typing import Any
 from deployments.models import GpuClaim, GpuNode
 from deployments.services.gpu.fleet import Place
 from kube import specs
-from kube.objects import labels_of
+from kube.objects import condition, labels_of
 from kube.observe import requests_of
 
 State = GpuClaim.State
@@ -25,6 +25,7 @@ class Held:
     version_id: str = ""
     bound: bool = True
     deleting: bool = False
+    ready: bool = False
     resources: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -50,6 +51,7 @@ def held_by(pods: Iterable[dict[str, Any]]) -> list[Held]:
                 labels.get(specs.VERSION_ID, "") if ours else "",
                 bound=bool(spec.get("nodeName")),
                 deleting=bool(metadata.get("deletionTimestamp")),
+                ready=condition(pod, "Ready").get("status") == "True",
                 resources=requests_of(pod),
                 labels=labels,
             )
@@ -221,23 +223,42 @@ def _lose(verdict: Verdict, claim: GpuClaim, place: Place, why: str) -> None:
     places.append(place)
 
 
-def protected(claims: list[GpuClaim], pods: list[Held], budgets: Iterable[dict[str, Any]]) -> frozenset[str]:
+def protected(claims: list[GpuClaim], pods: list[Held], budgets: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Ids of claims of which a PodDisruptionBudget lets no pod, or not all pods, go now."""
     found: set[str] = set()
+    mine = _running(pods)
+    for budget in budgets:
+        for claim in claims:
+            covered = _covered(budget, mine.get(str(claim.version_id), ()))
+            if covered and min(covered, claim.instances) > _allowed(budget):
+                found.add(str(claim.pk))
+    return frozenset(found)
+
+
+def spared(version_id: str, pods: list[Held], budgets: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether every PodDisruptionBudget lets one pod of the version go now."""
+    mine = _running(pods).get(version_id, [])
+    return all(_allowed(budget) > 0 for budget in budgets if _covered(budget, mine))
+
+
+def _running(pods: list[Held]) -> dict[str, list[Held]]:
     mine: dict[str, list[Held]] = {}
     for pod in pods:
         if pod.version_id and pod.bound and not pod.deleting:
             mine.setdefault(pod.version_id, []).append(pod)
-    for budget in budgets:
-        namespace = budget["metadata"].get("namespace", "")
-        selector = (budget.get("spec") or {}).get("selector")
-        allowed = int((budget.get("status") or {}).get("disruptionsAllowed", 0))
-        for claim in claims:
-            own = [pod for pod in mine.get(str(claim.version_id), ()) if pod.namespace == namespace]
-            covered = [pod for pod in own if selector is not None and selected(selector, pod.labels)]
-            if covered and min(len(covered), claim.instances) > allowed:
-                found.add(str(claim.pk))
-    return frozenset(found)
+    return mine
+
+
+def _covered(budget: Mapping[str, Any], pods: Iterable[Held]) -> int:
+    """How many of the pods a budget is about."""
+    namespace, selector = budget["metadata"].get("namespace", ""), (budget.get("spec") or {}).get("selector")
+    if selector is None:
+        return 0
+    return sum(pod.namespace == namespace and selected(selector, pod.labels) for pod in pods)
+
+
+def _allowed(budget: Mapping[str, Any]) -> int:
+    return int((budget.get("status") or {}).get("disruptionsAllowed", 0))
 
 
 def selected(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

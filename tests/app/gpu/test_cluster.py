@@ -13,8 +13,9 @@ from pytest_django import Settings
 from accounts.models import Project
 from deployments import cluster as clusters
 from deployments import valkey
-from deployments.models import DeploymentVersion, GpuClaim, GpuFlavor, Revision, Rollout
-from deployments.services.gpu import inventory
+from deployments.models import DeploymentVersion, GpuClaim, GpuFlavor, GpuPolicy, Revision, Rollout
+from deployments.services.gpu import defrag, inventory
+from deployments.services.gpu import snapshot as snapshots
 from deployments.tasks import gpu
 from deployments.tasks.reconciling import reconcile
 from kube import apply
@@ -40,14 +41,19 @@ http.server.HTTPServer((os.environ["POD_IP"], 18081), Handler).serve_forever()
 WAIT_SECONDS = 60
 
 
+NODES = "2:cpu=4,memory=8Gi,gpu=1,product=A100,prefix=gpu"
+
+
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory, transactional_db: None, settings: Settings) -> Iterator[Cluster]:
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, transactional_db: None, settings: Settings
+) -> Iterator[Cluster]:
     data = tmp_path_factory.mktemp("gpus")
     # Pods drop to another user, who must be able to reach their files.
     for folder in (data, data.parent, data.parent.parent):
         with contextlib.suppress(OSError):
             folder.chmod(0o755)
-    process, path = start_cluster(data, "--simulated-nodes", "2:cpu=4,memory=8Gi,gpu=1,product=A100,prefix=gpu")
+    process, path = start_cluster(data, "--simulated-nodes", getattr(request, "param", NODES))
     settings.KUBECONFIG = str(path)
     valkey.client().flushdb()
     GpuFlavor.objects.create(name="a100", products=["A100"])
@@ -59,12 +65,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, transactional_db: None, se
         stop_cluster(process)
 
 
-def version_of(project: Project, name: str) -> DeploymentVersion:
-    """A container image that answers its health check, on one GPU."""
+def version_of(project: Project, name: str, instances: int = 1) -> DeploymentVersion:
+    """A container image that answers its health check, on one GPU for each instance."""
     version = factories.version(
         factories.deployment(project, name),
         instance_type=kind(1, cpu=0.1, memory=64),
-        minimum_instances=1,
+        minimum_instances=instances,
+        desired_instances=instances,
         command=["python", "-c", SERVER],
         health_check={"port": 18081, "path": "/"},
     )
@@ -88,8 +95,8 @@ def devices_bound(cluster: Cluster) -> Counter[str]:
     return found
 
 
-def work(cluster: Cluster, until: Callable[[], bool]) -> None:
-    """Passes over claims and versions until something is so; no node is over-committed meanwhile."""
+def work(cluster: Cluster, until: Callable[[], bool], most: int = 1) -> None:
+    """Passes over claims and versions until something is so; no node holds more than ``most`` devices meanwhile."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         inventory.update(CLUSTER, cluster.find("Node"), timezone.now())
@@ -97,7 +104,7 @@ def work(cluster: Cluster, until: Callable[[], bool]) -> None:
         for version in DeploymentVersion.objects.all():
             reconcile(version.pk)
         bound = devices_bound(cluster)
-        assert all(count <= 1 for count in bound.values()), bound
+        assert all(count <= most for count in bound.values()), bound
         if until():
             return
         if time.monotonic() > deadline:
@@ -142,3 +149,32 @@ def test_placed_waiting_handed_over_and_passed_on(cluster: Cluster) -> None:
     )
     work(cluster, lambda: phase(third) == "serving")
     assert third.reason_code == ""
+
+
+@pytest.mark.parametrize("cluster", [NODES.replace("gpu=1", "gpu=2")], indirect=True)
+def test_one_instance_moves_and_the_other_never_notices(cluster: Cluster) -> None:
+    GpuPolicy.objects.filter(id=1).update(minimum_run_seconds=0)
+    version = version_of(factories.project(), "pair", instances=2)
+    inventory.update(CLUSTER, cluster.find("Node"), timezone.now())
+    gpu.schedule(cluster, timezone.now())
+    GpuClaim.objects.update(nodes=[[CLUSTER, "gpu-0"], [CLUSTER, "gpu-1"]])
+    work(cluster, lambda: phase(version) == "serving" and version.ready_instances == 2, most=2)
+    before = {instance.node: instance.pk for instance in version.instances.filter(deleted_at=None)}
+    advice = defrag.advise(snapshots.load(timezone.now()), "a100")
+    assert advice is not None
+    (move,) = advice.moves
+    defrag.defragment(factories.superuser(), "a100", advice.token)
+
+    fewest = []
+
+    def arrived() -> bool:
+        fewest.append(version.instances.filter(deleted_at=None, ready=True).count())
+        return devices_bound(cluster) == Counter({move.target[1]: 2}) and claim_of(version).nodes == [
+            list(move.target),
+            list(move.target),
+        ]
+
+    work(cluster, arrived, most=2)
+    assert min(fewest) >= 2
+    assert version.instances.get(pk=before[move.target[1]]).deleted_at is None, "it was not started anew"
+    assert version.rollouts.count() == 1

@@ -10,13 +10,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.errors import Conflict, Forbidden, NotFound
-from deployments.models import DeploymentVersion, GpuClaim, GpuFlavor, GpuPolicy, GpuQuota, Rollout
+from deployments.models import DeploymentVersion, GpuFlavor, GpuPolicy, GpuQuota
 from deployments.services.gpu import actions, board, what_if
 from deployments.services.gpu import rules as rules_of
 from deployments.services.gpu import snapshot as snapshots
 from deployments.services.gpu.blockers import blockers
 from tests.app import factories
-from tests.app.gpu.conftest import CLUSTER, Fleet, claim_of, node, pod, quota
+from tests.app.gpu.conftest import Fleet, claim_of, node, pod, quota
 
 pytestmark = pytest.mark.django_db
 
@@ -165,45 +165,6 @@ def test_devices_are_given_back_by_those_who_may(fleet: Fleet, flavor: GpuFlavor
     assert claim_of(version).state == "released"
     with pytest.raises(Conflict):
         actions.release(factories.superuser(), version)
-
-
-@pytest.fixture
-def scattered(fleet: Fleet, flavor: GpuFlavor, version_of: Any) -> list[DeploymentVersion]:
-    """Two nodes with one device held on each."""
-    fleet.nodes = [node("n1", 2), node("n2", 2)]
-    versions = [version_of(), version_of()]
-    fleet.pass_()
-    for number, version in enumerate(versions):
-        GpuClaim.objects.filter(version=version).update(nodes=[[CLUSTER, f"n{number + 1}"]])
-        DeploymentVersion.objects.filter(pk=version.pk).update(ready_instances=1)
-    fleet.start()
-    return versions
-
-
-def test_advice_frees_the_largest_slice_and_is_carried_out_without_a_gap(
-    root: Client, fleet: Fleet, scattered: list[DeploymentVersion]
-):
-    advice = actions.advise(world(), "a100")
-    assert advice is not None
-    assert (advice.before, advice.after, len(advice.moves)) == (1, 2, 1)
-    assert not Rollout.objects.exists(), "a dry run changes nothing"
-    page = root.get("/gpus/").content.decode()
-    assert "would free 2 devices" in page
-    assert root.post("/gpus/defragment/", {"flavor": "a100", "token": "stale"}, follow=True).status_code == 200
-    assert not Rollout.objects.exists(), "stale advice is not carried out"
-    root.post("/gpus/defragment/", {"flavor": "a100", "token": advice.token})
-    (move,) = advice.moves
-    rollout = Rollout.objects.get()
-    assert (rollout.version_id, rollout.strategy) == (move.claim.version_id, "surge")
-    assert claim_of(rollout.version, -1).nodes == [list(move.target)]
-    # The new pod runs at the target, the old one has ended, the rollout is complete.
-    fleet.pods = [one for one in fleet.pods if one["spec"]["nodeName"] != move.source[1]]
-    fleet.pods.append(pod(rollout.version, move.target[1]))
-    Rollout.objects.update(state="complete")
-    fleet.pass_(60)
-    assert claim_of(rollout.version).nodes == [list(move.target)]
-    assert GpuClaim.objects.filter(ended_at=None).count() == 2
-    assert actions.advise(world(), "a100") is None
 
 
 def test_what_if_compares_before_anything_is_saved(root: Client, fleet: Fleet, flavor: GpuFlavor, version_of: Any):
