@@ -23,20 +23,22 @@ import yaml
 FOLDER = Path(__file__).parent / "recordings"
 RECORDED_IMAGE = "localhost/python:3.11"
 
-# The recordings write <SRV> for one inline HTTP server; this one behaves in the same way.
-SERVER = """import json,os,signal,sys,http.server as h
+# The recordings write <SRV> for this HTTP server.
+SERVER = """import signal,sys,json,os,time,http.server as h
 signal.signal(15,lambda*a:sys.exit(0))
+T=time.time()
 class H(h.BaseHTTPRequestHandler):
     protocol_version='HTTP/1.1'
     def do(self):
         n=int(self.headers.get('content-length') or 0);b=self.rfile.read(n).decode();c=200
         if self.path=='/fail':c=500
+        if self.path=='/slow500' and time.time()-T>6:c=500
         if self.path=='/redir':c=302
-        d={'pod':os.environ.get('HOSTNAME',os.uname().nodename),'method':self.command,'path':self.path}
-        d=json.dumps(d|{'headers':dict(self.headers),'body':b}).encode()
+        d=json.dumps({'pod':os.uname().nodename,'method':self.command,'path':self.path,\
+'headers':dict(self.headers),'body':b}).encode()
         if self.path=='/html':d=b'<html><a href="/abs">x</a><a href="rel">y</a></html>'
-        self.send_response(c);self.send_header('content-length',str(len(d)))
-        self.send_header('content-type','text/html' if self.path=='/html' else 'application/json')
+        self.send_response(c);self.send_header('content-type','text/html' if self.path=='/html' \
+else 'application/json');self.send_header('content-length',str(len(d)))
         if c==302:self.send_header('location','/other')
         self.end_headers();self.wfile.write(d)
     do_GET=do_POST=do_PUT=do_DELETE=do_PATCH=do
@@ -89,6 +91,7 @@ class Replay:
     token: str
     image: str
     account_token: str = ""
+    node: str = "localcluster"
     pairs: dict[str, str] = field(default_factory=dict)
     found: list[tuple[str, str, str]] = field(default_factory=list)
     accept: Callable[[list[tuple[str, str, str]]], bool] = lambda found: not found

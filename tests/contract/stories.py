@@ -1,22 +1,17 @@
-"""Recorded workloads, played again: what was sent is sent, and what came of it must be the same.
+"""What came of a recorded workload, put so that two runs of it can be compared.
 
-Answers of requests are compared field by field. What controllers and kubelets did in between is compared by what does
-not hang on the speed of the machine: which states each object went through in which order, which events there were
-with which words, and what the objects were like in the end.
+Compared is what does not hang on the speed of the machine: which states each object went through in which order, and
+which events there were with which words.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
-
-import aiohttp
 
 from tests.contract import replay
 
@@ -26,10 +21,6 @@ Problem = tuple[str, str, str]
 _GENERATED = "<generated>"
 _HASH = re.compile(r"\b([a-z][a-z0-9-]*?)-[0-9a-f]{8,10}(-[bcdfghjklmnpqrstvwxz2456789]{5})?(?![a-z0-9])")
 _SUFFIX = re.compile(r"(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}(?![a-z0-9])")
-_LOOK_SECONDS = 0.1
-_REACH_SECONDS = 3.0
-# Left out of some recordings after the third of each.
-_DROPPED = {"Pulled", "Created", "Scheduled"}
 
 
 def unpack(recorded: list[Object], image: str, node: str) -> list[Object]:
@@ -156,170 +147,6 @@ def watched(step: Object, until: float) -> Seen:
     return seen
 
 
-@dataclass
-class Player(replay.Replay):
-    """Sends the requests of a scenario whose objects bear generated names."""
-
-    node: str = "localcluster"
-    writing: bool = False
-
-    async def step(self, step: Object, *, patience: float) -> None:
-        self.writing = step["request"]["method"] != "GET"
-        await super().step(step, patience=patience)
-
-    def _compare(self, recorded: Any, actual: Any, path: str, step: str, problems: list[Any]) -> None:
-        if path == ".status" and self.writing and isinstance(recorded, dict):
-            return  # how far controllers are when a request comes in
-        if path == ".items" and isinstance(recorded, list) and isinstance(actual, list):
-            if any("reason" in item and "metadata" in item for item in recorded):
-                problems += event_problems(set(map(event_words, recorded)), set(map(event_words, actual)), step)
-                return
-            recorded, actual = sorted(recorded, key=_order), sorted(actual, key=_order)
-        super()._compare(recorded, actual, path, step, problems)
-
-    def _matches(self, recorded: Any, actual: Any, path: str) -> bool:
-        if path.endswith("uid") and isinstance(actual, str) and actual:
-            self.pairs[recorded] = actual
-            return True  # replicas are interchangeable
-        return super()._matches(recorded, actual, path)
-
-    def _same_text(self, recorded: str, actual: str) -> bool:
-        return plain(self.expand(recorded)) == plain(actual)
-
-
-def _order(item: Object) -> tuple[str, str]:
-    if "metadata" not in item:
-        return "", ""
-    revision = (item["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", "")
-    return plain(item["metadata"]["name"]), f"{revision} {state(item)}"
-
-
-def event_problems(recorded: set[tuple[str, ...]], actual: set[tuple[str, ...]], step: str) -> list[Problem]:
-    def problems(found: set[tuple[str, ...]], text: str) -> list[Problem]:
-        return [(step, f"{words[1]} {words[3]}", text.format(words)) for words in sorted(found)]
-
-    unknown = {words for words in actual - recorded if words[1] not in _DROPPED}
-    return problems(recorded - actual, "recorded {}, not seen") + problems(unknown, "seen {}, not recorded")
-
-
-@dataclass
-class Story:
-    """One recorded scenario being played."""
-
-    player: Player
-    kubectl: list[str]
-    patience: float = 15.0
-    following: list[tuple[Object, Seen]] = field(default_factory=list)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    @property
-    def problems(self) -> list[Problem]:
-        return self.player.found
-
-    async def play(self, recorded: list[Object], only: set[int] | None = None) -> None:
-        """Send what is recorded, each step once the cluster is where the recorded one was."""
-        steps = unpack(recorded, self.player.image, self.player.node)
-        last = 0.0
-        try:
-            for number, step in enumerate(steps):
-                if "watch" in step:
-                    await self._watch(step, _first_write(steps, number))
-                    continue
-                moment = step.get("t", last)
-                await self._reach(moment, max(0.0, moment - last))
-                last = moment
-                if only is not None and number not in only:
-                    continue
-                if "request" in step:
-                    await self.player.step(step, patience=self.patience)
-                elif "kubectl" in step:
-                    await self._run(step)
-            self._judge()
-        finally:
-            for task in self.tasks:
-                task.cancel()
-            await asyncio.gather(*self.tasks, return_exceptions=True)
-
-    async def _reach(self, moment: float, gap: float) -> None:
-        """Wait until all watches have shown what the recorded ones had shown at that time."""
-        wanted = [(seen, watched(step, moment)) for step, seen in self.following]
-        if not wanted:
-            await asyncio.sleep(min(gap, 6.0))
-            return
-        await self._until(
-            lambda: all(seen.has(target, self._is_awaited) for seen, target in wanted), gap + _REACH_SECONDS
-        )
-        for seen, target in wanted:
-            for name, names in target.names.items():
-                if len(names) == len(seen.names.get(name, ())) == 1:
-                    self._pair(next(iter(names)), next(iter(seen.names[name])))
-
-    def _pair(self, recorded: str, actual: str) -> None:
-        """Names that stand for the same object, and the hashes in them."""
-        if recorded != actual:
-            self.player.pairs[recorded] = actual
-            self.player.pairs[recorded.rsplit("-", 1)[-1]] = actual.rsplit("-", 1)[-1]
-
-    def _is_awaited(self, words: tuple[str, ...]) -> bool:
-        return not self.player.accept([("events", f"{words[1]} {words[3]}", "")])
-
-    async def _until(self, reached: Callable[[], bool], seconds: float) -> None:
-        """Let time pass until something is reached, or no longer: what is then missing shows in what is compared."""
-        for _ in range(round(seconds / _LOOK_SECONDS)):
-            if reached():
-                return
-            await asyncio.sleep(_LOOK_SECONDS)
-
-    async def _watch(self, step: Object, quiet_until: float) -> None:
-        seen, opened = Seen(step["watch"]), asyncio.Event()
-
-        async def follow() -> None:
-            url = self.player.server + step["watch"]
-            headers = {"Authorization": f"Bearer {self.player.token}"}
-            timeout = aiohttp.ClientTimeout(total=None)
-            async with self.player.session.get(url, headers=headers, timeout=timeout) as answer:
-                opened.set()
-                while line := await answer.content.readline():
-                    seen.add(json.loads(line))
-
-        self.tasks.append(asyncio.create_task(follow()))
-        self.following.append((step, seen))
-        await asyncio.wait_for(opened.wait(), 30)
-        begin = watched(step, quiet_until)
-        await self._until(lambda: seen.has(begin), self.patience)
-        if begin.objects:
-            seen.forget()
-
-    async def _run(self, step: Object) -> None:
-        arguments = [self.player.expand(one) for one in step["kubectl"][1:]]
-        done = await asyncio.to_thread(
-            subprocess.run, [*self.kubectl, *arguments], capture_output=True, text=True, timeout=90, check=False
-        )
-        if done.returncode != step["rc"]:
-            text = f"recorded {step['rc']}, got {done.returncode} {done.stderr.strip()[:300]}"
-            self.problems.append((step["step"], "rc", text))
-        elif _printed(done.stdout) != _printed(self.player.expand(step["stdout"])):
-            self.problems.append((step["step"], "stdout", f"recorded\n{step['stdout']}\ngot\n{done.stdout}"))
-
-    def _judge(self) -> None:
-        for step, seen in self.following:
-            recorded = watched(step, float("inf"))
-            place = step["watch"].split("?")[0].split("/")[-1]
-            self.player.found += event_problems(recorded.events, seen.events, "events")
-            for name in sorted(recorded.objects.keys() | seen.objects.keys()):
-                wanted, got = recorded.chains(name), seen.chains(name)
-                self.player.found += [(f"states of {place}", name, text) for text in _chain_problems(wanted, got)]
-
-
-def _printed(text: str) -> list[str]:
-    """What a command printed, but for widths of columns, the order of lines, and lines that tell of waiting."""
-    return sorted(" ".join(line.split()) for line in plain(text).splitlines() if not line.startswith("Waiting for"))
-
-
-def _first_write(steps: list[Object], number: int) -> float:
-    return next((step["t"] for step in steps[number:] if "request" in step or "kubectl" in step), 0.0)
-
-
 @cache
 def known_states() -> frozenset[tuple[Any, ...]]:
     """Every state that any recorded object was in, without names and numbers of containers."""
@@ -336,10 +163,10 @@ def nameless(one: tuple[Any, ...]) -> tuple[Any, ...]:
     return one if len(one) == 1 else (*one[:3], frozenset(entry[1:] for entry in one[3]))
 
 
-_STATEFUL = {"Pod", "Deployment", "ReplicaSet", "Job", "HorizontalPodAutoscaler", "Node"}
+_STATEFUL = {"Pod", "Deployment", "ReplicaSet", "Job", "HorizontalPodAutoscaler", "Node", "Namespace"}
 
 
-def _chain_problems(wanted: list[Any], got: list[Any]) -> Iterator[str]:
+def chain_problems(wanted: list[Any], got: list[Any]) -> Iterator[str]:
     """States that only one side was in, recorded ends that were not reached, and states in another order.
 
     A state that lasts for an instant may be missing on either side: two writes of a controller may be one.

@@ -3,97 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Iterable
 from typing import Any
 
-import aiohttp
 import pytest
 
-from localcluster.client import ApiError, Client
-from localcluster.resources import NAMESPACES, NODES
-from tests.contract import replay
-from tests.contract.conftest import Cluster, make_namespace
+from localcluster.client import Client
+from tests.contract.conftest import Cluster
 from tests.contract.differences import OF_STORIES
-from tests.contract.stories import Player, Problem, Seen, Story, state
-from tests.support.kubernetes_tools import kubectl
+from tests.contract.scenarios import ALONE, TOGETHER, Scenario, play, told
+from tests.contract.stories import Problem, Seen, state
 
-TOGETHER = (
-    "03-deployment-create",
-    "04-rolling-update",
-    "05-rollout-undo",
-    "06-scale",
-    "07-pause-resume",
-    "09-bad-image",
-    "10-crashloop",
-    "11-oomkilled",
-    "13-readiness-never",
-    "22-logs",
-    "24-jobs",
-    "27-config-volumes-init",
-    "31-kubectl-traces",
-)
-# Changes the node, so nothing else may run on it.
-ALONE = "15-unschedulable"
-# Steps that are left out: half a minute for pods that do not react to being ended; logs at a certain moment.
-SKIPPED = {
-    "22-logs": {"log before container start", "follow=true&tailLines=2&timestamps=true", "follow=true until exit"},
-    "31-kubectl-traces": {"wait for delete"},
-}
 AT_A_TIME = 6
-
-
-async def play(client: Client, embedded: Cluster, name: str) -> list[Problem]:
-    """Play one recording in a namespace of its own; what differs, but for the listed differences."""
-    namespace, connection = f"rec-{name[:2]}", client.connection
-    await make_namespace(client, namespace)
-    (node,) = [one["metadata"]["name"] for one in await client.list(NODES)]
-    connector = aiohttp.TCPConnector(ssl=connection.tls or True, limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        player = Player(name, session, connection.server, connection.token or "", embedded.image, node=node)
-        player.accept = lambda found: not unexpected(name, found)
-        story = Story(player, [str(kubectl()), "--kubeconfig", str(embedded.kubeconfig)])
-        recorded = replay.load(name)
-        only = {i for i, step in enumerate(recorded) if step.get("step") not in SKIPPED.get(name, ())}
-        try:
-            await story.play(recorded, only)
-        finally:
-            with contextlib.suppress(ApiError):
-                await client.delete(NAMESPACES, namespace)
-    return unexpected(name, story.problems)
-
-
-def unexpected(scenario: str, found: Iterable[Problem]) -> list[Problem]:
-    return [
-        (step, path, text)
-        for step, path, text in found
-        if not any(difference.covers(scenario, step, path) for difference in OF_STORIES)
-    ]
-
-
-def told(problems: list[Problem]) -> str:
-    return "\n" + "\n".join(f"{step} | {path}: {text}" for step, path, text in problems[:40])
 
 
 @pytest.fixture(scope="module")
 def outcomes(embedded: Cluster) -> dict[str, list[Problem] | BaseException]:
-    """What differed in each recording; they are played side by side, since most of their time is waiting."""
+    """What differed in each recording."""
 
     async def run() -> list[Any]:
         room = asyncio.Semaphore(AT_A_TIME)
 
-        async def one(name: str) -> list[Problem]:
+        async def one(scenario: Scenario) -> list[Problem]:
             async with room:
-                return await play(client, embedded, name)
+                return await play(client, embedded, scenario)
 
         async with Client.from_kubeconfig(embedded.kubeconfig, user_agent="contract-test") as client:
             return await asyncio.gather(*map(one, TOGETHER), return_exceptions=True)
 
-    return dict(zip(TOGETHER, asyncio.run(run()), strict=True))
+    return dict(zip((scenario.name for scenario in TOGETHER), asyncio.run(run()), strict=True))
 
 
-@pytest.mark.parametrize("name", TOGETHER)
+@pytest.mark.parametrize("name", [scenario.name for scenario in TOGETHER])
 def test_a_recorded_workload_comes_out_the_same(name: str, outcomes: dict[str, list[Problem] | BaseException]) -> None:
     outcome = outcomes[name]
     if isinstance(outcome, BaseException):
@@ -110,8 +51,8 @@ def test_every_listed_difference_has_a_reason() -> None:
     for difference in OF_STORIES:
         assert difference.reason
         assert any(
-            re.fullmatch(difference.scenario if difference.scenario != "*" else ".*", name)
-            for name in (*TOGETHER, ALONE)
+            re.fullmatch(difference.scenario if difference.scenario != "*" else ".*", scenario.name)
+            for scenario in (*TOGETHER, ALONE)
         ), difference
 
 

@@ -193,9 +193,8 @@ class Application:
     # -- objects ----------------------------------------------------------------------------------
 
     def _view(self, request: Request, target: Target, kind: Kind) -> views.View:
-        # A watch of metadata sends the objects one by one, and they are asked for by either name.
-        of_list = not target.name and not request.flag("watch")
-        chosen = views.choose(request.header(b"accept"), of_list=of_list)
+        of_list = None if request.flag("watch") and not target.name else not target.name
+        chosen = views.choose(request.header(b"accept"), kind.resource, of_list=of_list)
         if chosen == "Table":
             from localcluster.apiserver import tables
 

@@ -94,7 +94,7 @@ def root_paths() -> Object:
     for entry in entries():
         if entry["group"]:
             paths += [f"/apis/{entry['group']}", f"/apis/{entry['group']}/{entry['version']}"]
-    paths += ["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
+    paths += ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
     return {"paths": paths}
 
 

@@ -96,7 +96,8 @@ def answer(objects: Objects, stats: list[Any], request: Request, target: Target)
     test = selectors.labels(selector) if selector else None
     if test is not None:
         items = [one for one in items if test(one["metadata"].get("labels") or {})]
-    as_table = views.choose(request.header(b"accept"), of_list=not target.name) == "Table"
+    resource = r.Resource(target.group, target.version, target.resource, kind)
+    as_table = views.choose(request.header(b"accept"), resource, of_list=not target.name) == "Table"
     if target.name:
         found = [one for one in items if one["metadata"]["name"] == target.name]
         if not found:

@@ -69,7 +69,8 @@ def _references(node: Any) -> set[str]:
     return found.union(*(_references(part) for part in node.values())) if node else found
 
 
-def _definitions(group: str, version: str, kinds: set[str]) -> Object:
+def definitions(group: str, version: str, kinds: set[str]) -> Object:
+    """The definitions of some kinds of a group version and all they refer to, in the dialect of OpenAPI 3.0."""
     everything = orjson.loads(schema.definitions_file().read_bytes())["$defs"]
     wanted = {"DeleteOptions": "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"}
     for name, definition in everything.items():
@@ -100,9 +101,10 @@ def _operation(verb: str, gvk: Object) -> Object:
     return operation
 
 
-def _paths(group: str, version: str, resources: list[Object]) -> Object:
+def paths(group: str, version: str, resources: list[Object]) -> Object:
+    """The paths of resources and what may be done there."""
     root = f"/apis/{group}/{version}" if group else f"/api/{version}"
-    paths: Object = {}
+    found: Object = {}
     for resource in resources:
         name, _, sub = resource["name"].partition("/")
         gvk = {
@@ -116,9 +118,9 @@ def _paths(group: str, version: str, resources: list[Object]) -> Object:
             if verb not in _METHODS:
                 continue
             collection = not sub and verb in ("list", "create", "deletecollection")
-            path = paths.setdefault(base if collection else single, {})
+            path = found.setdefault(base if collection else single, {})
             path[_METHODS[verb]] = _operation(verb, gvk)
-    return paths
+    return found
 
 
 @cache
@@ -131,8 +133,8 @@ def _document(group: str, version: str) -> bytes | None:
         document = {
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": discovery.VERSION["gitVersion"]},
-            "paths": _paths(group, version, resources),
-            "components": {"schemas": _definitions(group, version, kinds)},
+            "paths": paths(group, version, resources),
+            "components": {"schemas": definitions(group, version, kinds)},
         }
         return orjson.dumps(document)
     return None
@@ -152,6 +154,10 @@ def _index() -> Object:
 
 def answer(parts: list[str], request: Request) -> Answer | None:
     """The answer to /openapi/PARTS; None when there is no such document."""
+    if parts == ["v2"]:
+        from localcluster.apiserver import openapi2
+
+        return openapi2.answer(request)
     if parts == ["v3"]:
         return text_answer(orjson.dumps(_index()).decode())
     if parts[:2] == ["v3", "api"] and len(parts) == 3:

@@ -142,6 +142,8 @@ def _message(kind: Struct, name: str, data: bytes) -> Object:
     for number, raw in _fields(data):
         field = table.get(number)
         if field is None:
+            if not raw:
+                continue  # Go writes some fields even when they are empty
             raise ProtobufError(f"field {number} of the message {name} is not known in protobuf here")
         if field[0] == "@":
             result |= _message(kind, field[1:], raw)

@@ -9,6 +9,7 @@ import orjson
 from localcluster.apiserver.registry import Kind
 from localcluster.apiserver.status import StatusError
 from localcluster.apiserver.store import Event, Record
+from localcluster.resources import Resource
 
 Object = dict[str, Any]
 
@@ -23,10 +24,11 @@ def wants_yaml(accept: str) -> bool:
     return accept.partition(",")[0].partition(";")[0].strip() == "application/yaml"
 
 
-def choose(accept: str, *, of_list: bool) -> str:
+def choose(accept: str, resource: Resource, *, of_list: bool | None) -> str:
     """`plain`, `Table` or `PartialObjectMetadata` for an Accept header; StatusError 406 for other formats.
 
-    `of_list`: whether the answer is a list or a watch of one, which has a name of its own as metadata only.
+    `of_list`: whether the answer is a list, which has a name of its own as metadata only; None for a watch, for
+    which clients ask by either name.
     """
     if not accept or accept in ("application/json", "*/*"):
         return "plain"
@@ -42,10 +44,19 @@ def choose(accept: str, *, of_list: bool) -> str:
             continue
         if wanted == "Table":
             return "Table"
-        if wanted == ("PartialObjectMetadataList" if of_list else "PartialObjectMetadata"):
-            return "PartialObjectMetadata"
+        if wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
+            if of_list in (None, wanted == "PartialObjectMetadataList"):
+                return "PartialObjectMetadata"
+            raise _other_number(wanted, resource, of_list=of_list)
     message = f"406: Not Acceptable\n\nAvailable representations: {_AVAILABLE}"
     raise StatusError(406, "NotAcceptable", message, {})
+
+
+def _other_number(wanted: str, resource: Resource, *, of_list: bool | None) -> StatusError:
+    """The failure for metadata of a list where an object is the answer, or the other way round."""
+    shown = f"*{resource.group.partition('.')[0] or 'core'}.{resource.kind}"
+    found = f"is a list ({shown}List)" if of_list else f"is not a list ({shown})"
+    return StatusError(406, "NotAcceptable", f"you requested {wanted}, but the requested object {found}")
 
 
 class View:

@@ -59,12 +59,13 @@ _KEPT = {
     ("EndpointSlice", "ports"),
 }
 
-# Times that are written as null when they are not set.
+# Times and lists that are written as null when they are not set.
 WRITTEN: dict[str, tuple[str, ...]] = {
     "PodCondition": ("lastProbeTime", "lastTransitionTime"),
     "NodeCondition": ("lastHeartbeatTime", "lastTransitionTime"),
     "JobCondition": ("lastProbeTime", "lastTransitionTime"),
     "HorizontalPodAutoscalerCondition": ("lastTransitionTime",),
+    "HorizontalPodAutoscalerStatus": ("currentMetrics",),
     "ContainerStateTerminated": ("startedAt", "finishedAt"),
     "ContainerStateRunning": ("startedAt",),
 }

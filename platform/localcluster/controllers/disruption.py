@@ -37,6 +37,7 @@ def budget_counts(budget: Object, pods: list[Object], expected: int) -> dict[str
 class DisruptionController:
     def __init__(self, context: Context) -> None:
         self.client = context.client
+        self.events = context.recorder("controllermanager")
         self.budgets = context.watcher(PDBS)
         self.pods = context.watcher(PODS)
         self.sets = context.watcher(REPLICASETS)
@@ -61,6 +62,8 @@ class DisruptionController:
             for pod in self.pods.in_namespace(key[0])
             if is_active(pod) and matches(budget["spec"].get("selector"), pod["metadata"].get("labels"))
         ]
+        if not pods:
+            self.events.normal(budget, "NoPods", "No matching pods found")
         old = budget.get("status") or {}
         announced = self._announced(old, pods)
         counted = [pod for pod in pods if pod["metadata"]["name"] not in announced]

@@ -25,15 +25,13 @@ Ports = tuple[tuple[str, str, int], ...]
 
 def selected(service: Object, pods: list[Object]) -> list[Object]:
     """Pods of a service that have an address and have not finished, by name."""
-    wanted = service["spec"].get("selector") or {}
-    chosen = [
-        pod
-        for pod in pods
-        if wanted.items() <= (pod["metadata"].get("labels") or {}).items()
-        and pod.get("status", {}).get("podIP")
-        and not is_terminal(pod)
-    ]
+    chosen = [pod for pod in _matching(service, pods) if pod.get("status", {}).get("podIP") and not is_terminal(pod)]
     return sorted(chosen, key=lambda pod: pod["metadata"]["name"])
+
+
+def _matching(service: Object, pods: list[Object]) -> list[Object]:
+    wanted = (service["spec"].get("selector") or {}).items()
+    return [pod for pod in pods if wanted <= (pod["metadata"].get("labels") or {}).items()]
 
 
 def pod_ports(service: Object, pod: Object) -> Ports:
@@ -129,14 +127,31 @@ def subsets(service: Object, pods: list[Object]) -> list[Object]:
     return made
 
 
-def trigger_time(service: Object, pods: list[Object]) -> str:
-    """When the newest of the changes shown happened: a pod's readiness or the service's creation."""
-    moments = [service["metadata"].get("creationTimestamp") or rfc3339()]
-    for pod in pods:
-        ready = condition(pod, "Ready")
-        if ready and ready.get("lastTransitionTime"):
-            moments.append(ready["lastTransitionTime"])
-    return max(moments)
+class TriggerTimes:
+    """When what is about to be shown was caused. Source: kubernetes pkg/controller/util/endpoint."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Key, dict[str, str]] = {}
+
+    def of(self, service: Object, pods: list[Object]) -> str:
+        """The oldest cause since the last call: the service's creation, or a pod's turn of readiness; "" for none.
+
+        `pods` are all that the service selects.
+        """
+        key, created = key_of(service), service["metadata"].get("creationTimestamp") or rfc3339()
+        moments = {
+            pod["metadata"]["name"]: ready["lastTransitionTime"]
+            for pod in pods
+            if (ready := condition(pod, "Ready")) and ready.get("lastTransitionTime")
+        }
+        before = self._seen.get(key)
+        self._seen[key] = moments
+        if before is None:
+            return created
+        return min((moment for name, moment in moments.items() if moment > before.get(name, "")), default="")
+
+    def forget(self, key: Key) -> None:
+        self._seen.pop(key, None)
 
 
 def labels_of(service: Object) -> dict[str, str]:
@@ -162,6 +177,7 @@ class EndpointsController:
         self.queue: WorkQueue[Key] = WorkQueue("endpoints", self.sync)
         self._by_namespace: dict[str, set[Key]] = {}
         self._creating: dict[Key, set[str]] = {}
+        self._slice_triggers, self._endpoints_triggers = TriggerTimes(), TriggerTimes()
         self.services.add_handler(self._on_service)
         self.pods.add_handler(self._on_pod)
         self.slices.add_handler(self._on_slice)
@@ -199,6 +215,8 @@ class EndpointsController:
     async def sync(self, key: Key) -> None:
         service = self.services.get(*key)
         if service is None or is_deleting(service):
+            self._slice_triggers.forget(key)
+            self._endpoints_triggers.forget(key)
             await self._remove_endpoints(key)
             return
         if not is_managed(service):
@@ -220,7 +238,7 @@ class EndpointsController:
         existing = [piece for piece in self.slices.in_namespace(namespace) if is_controlled_by(piece, service)]
         existing.sort(key=lambda piece: piece["metadata"]["name"])
         wanted = self._pieces(service, pods, existing)
-        stamp = trigger_time(service, selected(service, pods))
+        stamp = self._slice_triggers.of(service, _matching(service, pods))
         for piece, ports, entries in wanted:
             await self._write_slice(service, piece, ports, entries, stamp)
         kept = {piece["metadata"]["uid"] for piece, _, _ in wanted if piece}
@@ -277,7 +295,7 @@ class EndpointsController:
                         "generateName": f"{metadata['name']}-",
                         "namespace": metadata["namespace"],
                         "labels": labels,
-                        "annotations": {TRIGGER: stamp},
+                        "annotations": _stamped(None, stamp),
                         "ownerReferences": [owner],
                     },
                     **content,
@@ -290,7 +308,7 @@ class EndpointsController:
         same = all((piece.get(name) or None) == value for name, value in content.items())
         if same and (piece["metadata"].get("labels") or {}) == labels:
             return
-        annotations = (piece["metadata"].get("annotations") or {}) | {TRIGGER: stamp}
+        annotations = _stamped(piece["metadata"].get("annotations"), stamp)
         changed = piece["metadata"] | {"labels": labels, "annotations": annotations}
         await self.client.replace(ENDPOINTSLICES, piece | {"metadata": changed} | content)
 
@@ -298,21 +316,27 @@ class EndpointsController:
         name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
         wanted = subsets(service, pods)
         labels = labels_of(service) | {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
-        annotations = {TRIGGER: trigger_time(service, selected(service, pods))}
+        stamp = self._endpoints_triggers.of(service, _matching(service, pods))
         existing = self.endpoints.get(namespace, name)
         body: Object = {"metadata": {"name": name, "namespace": namespace, "labels": labels}}
         if wanted:
             body["subsets"] = wanted
         if existing is None:
-            body["metadata"]["annotations"] = annotations
+            body["metadata"]["annotations"] = _stamped(None, stamp)
             await self.client.create(ENDPOINTS, body)
             return
         same = (existing.get("subsets") or []) == wanted
         if same and (existing["metadata"].get("labels") or {}) == labels:
             return
         metadata = existing["metadata"] | {"labels": labels}
-        metadata["annotations"] = (existing["metadata"].get("annotations") or {}) | annotations
+        metadata["annotations"] = _stamped(metadata.get("annotations"), stamp)
         await self.client.replace(ENDPOINTS, body | {"metadata": metadata})
+
+
+def _stamped(annotations: dict[str, str] | None, stamp: str) -> dict[str, str]:
+    """Annotations with the time of the cause; without one when there is none."""
+    rest = {key: value for key, value in (annotations or {}).items() if key != TRIGGER}
+    return rest | {TRIGGER: stamp} if stamp else rest
 
 
 def _ports_of(piece: Object) -> Ports:

@@ -120,7 +120,10 @@ class NamespaceController:
             if resource is PODS and remaining:
                 break  # the rest waits, so that terminating pods keep what they mount
         if remaining or failures:
-            await self._tell(namespace, remaining, failures)
+            pods = remaining.get(PODS, [])
+            # Pods that are ending need time and no words; what holds them otherwise is told.
+            if failures or not pods or any(pod["metadata"].get("finalizers") for pod in pods):
+                await self._tell(namespace, remaining, failures)
             self.queue.add_after(name, 1.0)
             return
         spec = namespace["spec"] | {

@@ -172,9 +172,9 @@ class ReplicaSetController:
         try:
             made = await self.client.create(PODS, pod)
         except ApiError as error:
-            causes = error.details.get("causes") or []
-            if not any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
-                self.events.warning(rs, "FailedCreate", f"Error creating: {error}")
+            if any(cause.get("reason") == "NamespaceTerminating" for cause in error.details.get("causes") or []):
+                return  # the ReplicaSet is about to go as well
+            self.events.warning(rs, "FailedCreate", f"Error creating: {error}")
             raise
         name = made["metadata"]["name"]
         if self.pods.get(made["metadata"]["namespace"], name) is None:

@@ -240,7 +240,10 @@ class NodeKeeper:
             metadata = {
                 "name": spec.name,
                 "labels": labels,
-                "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+                "annotations": {
+                    "node.alpha.kubernetes.io/ttl": "0",  # written by a controller elsewhere
+                    "volumes.kubernetes.io/controller-managed-attach-detach": "true",
+                },
             }
             try:
                 node = await self.client.create(NODES, {"metadata": metadata, "spec": {}})
