@@ -1,8 +1,10 @@
-"""`make bench`: every benchmark, one after the other. `make bench ONLY=lists,serving` runs some of them.
+"""`make bench`: every benchmark, one after the other. `make bench ONLY=lists,serving` runs some of them, and so does
+`python -m benchmarks lists serving`; with ``--full`` (or ``FULL=1``) those that have one make their long run.
 
 Figures depend on the machine; ratios within one run are what to compare. docs/performance.md keeps a run.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -24,21 +26,29 @@ NEEDS_TRACE = {
         "-",
     ],
 }
-HELPERS = {"__main__", "__init__", "gpu_plots", "gpu_trace", "support"}
+HELPERS = {"__main__", "__init__", "gpu_plots", "gpu_trace", "live_browser", "live_readers", "live_rig", "support"}
+# A long run takes up to an hour.
+HAVE_LONG_RUN = {"live", "logs"}
 
 
 def main() -> int:
-    only = {name for name in os.environ.get("ONLY", "").split(",") if name}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="benchmarks; all when none is named")
+    parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1", help="long runs")
+    given = parser.parse_args()
+    only = {name for name in os.environ.get("ONLY", "").split(",") if name} | set(given.names)
     names = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
     if unknown := only - set(names):
-        print(f"ONLY: unknown {', '.join(sorted(unknown))}; there are {', '.join(names)}", file=sys.stderr)
+        print(f"Unknown {', '.join(sorted(unknown))}; there are {', '.join(names)}", file=sys.stderr)
         return 2
     failed = []
     for name in names:
         if only and name not in only:
             continue
         arguments = NEEDS_TRACE.get(name, [])
-        if arguments and not TRACE:
+        if given.full and name in HAVE_LONG_RUN:
+            arguments = [*arguments, "--full"]
+        if name in NEEDS_TRACE and not TRACE:
             print(f"\n== {name}: left out, set GPU_TRACE to the folder of a trace", flush=True)
             continue
         print(f"\n== {name}", flush=True)

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from deployments.scheduling.baselines import BestFit, DotProd, GpuPacking, Rando
 from deployments.scheduling.fragmentation import FragmentationGradient
 from deployments.scheduling.options import Policy
 from deployments.scheduling.shapes import NodeSpec, PlannerInputError, Shape
-from deployments.scheduling.value import PilothousePolicy
+from deployments.scheduling.trial import choose
 from deployments.scheduling.workload import Workload
 
 MARKS = (95, 100, 130)
@@ -37,11 +36,8 @@ MARKS = (95, 100, 130)
 def policies(nodes: list[NodeSpec], tasks: list[Shape]) -> dict[str, Callable[[], Policy]]:
     """Makers of each policy; those that learn get the frequencies of the tasks, not their order."""
     workload = Workload.of(tasks)
-    capacity: Counter[str] = Counter()
-    for node in nodes:
-        capacity[node.model] += node.gpus
     return {
-        "pilothouse": lambda: PilothousePolicy(workload, capacity),
+        "pilothouse": lambda: choose(workload, nodes),
         "fgd": lambda: FragmentationGradient(workload),
         "bestfit": BestFit,
         "dotprod": DotProd,

@@ -43,10 +43,14 @@ def row(name: str, value: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", type=int, default=400_000, help="stored directly, of 20 instances")
+    parser.add_argument("--full", action="store_true", help="the long run: ten times as many lines")
+    parser.add_argument("--lines", type=int, help="stored directly, of 20 instances: 400,000, in full 4,000,000")
     parser.add_argument("--pods", type=int, default=5)
-    parser.add_argument("--pod-lines", type=int, default=20_000, help="written by each pod")
+    parser.add_argument("--pod-lines", type=int, help="written by each pod: 20,000, in full 200,000")
     options = parser.parse_args()
+    longer = 10 if options.full else 1
+    options.lines = options.lines or 400_000 * longer
+    options.pod_lines = options.pod_lines or 20_000 * longer
     with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # pods drop to another user
@@ -160,7 +164,7 @@ def killed(folder: Path, pods: int, count: int) -> None:
             cluster.call("POST", path_of("Pod", namespace), body=body)
         lines = LogLine.objects.filter(source__in=LogSource.objects.filter(version_id=version.pk))
         collector, began, kills = collect(), time.monotonic(), 0
-        while (have := lines.count()) < pods * count and time.monotonic() - began < 600:
+        while (have := lines.count()) < pods * count and time.monotonic() - began < 600 + count / 100:
             if kills < 3 and have > pods * count * (kills + 1) / 5:
                 spent.append(_spent(collector))
                 collector.kill()

@@ -79,7 +79,10 @@ class Platform:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         program = Path(sys.executable).parent / "kubectl"
         command = [str(program), "--kubeconfig", self.kubeconfig, *arguments]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
 
     def objects(self, kind: str, namespace: str = f"ph-{PROJECT}") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.kubectl("-n", namespace, "get", kind, "-o", "json"))["items"]

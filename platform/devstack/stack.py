@@ -94,7 +94,9 @@ class Stack:
         return [
             self._python(
                 "web", "-m", "uvicorn", "pilothouse.asgi:application", "--host", HOST, "--port", str(self.port),
-                "--timeout-graceful-shutdown", "5", "--no-access-log", ready=self._web_answers,
+                # Live lines are encoded once for all sockets; each would compress them for itself.
+                "--timeout-graceful-shutdown", "5", "--no-access-log", "--ws-per-message-deflate", "false",
+                ready=self._web_answers,
             ),
             self._python(
                 "worker", *worker, "-Q", "default", "-c", "2", "-n", "default@%h", ready_text=" ready.",

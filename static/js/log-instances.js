@@ -10,7 +10,7 @@ export class Instances {
   hidden = new Set();
 
   constructor(box, { url, topic, sources, changed, previous }) {
-    Object.assign(this, { box, url, sources, changed, previous, told: [], read: new Map() });
+    Object.assign(this, { box, url, sources, changed, previous, told: [], names: new Set(), read: new Map() });
     this.end = watch(topic, (message) => message.changed && this.soon());
     this.load();
   }
@@ -32,6 +32,7 @@ export class Instances {
       const answer = await fetch(this.url, { headers: { Accept: "application/json" } });
       if (!answer.ok) return;
       this.told = (await answer.json()).instances;
+      this.names = new Set(this.told.map((one) => one.name));
     } catch {
       return; // the next hint, or the socket that comes back, asks again
     }
@@ -40,7 +41,7 @@ export class Instances {
 
   // A line of an instance that was not told of yet.
   seen(instance) {
-    if (!this.told.some((one) => one.name === instance)) this.soon();
+    if (!this.names.has(instance)) this.soon();
   }
 
   show() {
@@ -59,7 +60,7 @@ export class Instances {
     chip.dataset.key = one.name;
     chip.title = `${one.name}: ${one.state}${one.restarts ? `, ${one.restarts} restarts` : ""}. Press to show or hide.`;
     chip.setAttribute("aria-pressed", String(!this.hidden.has(one.name)));
-    dot.className = `log-dot log-colour-${this.sources.colour(one.name)}`;
+    dot.className = `log-dot log-colour-${this.sources.of(one.name).colour}`;
     dot.setAttribute("aria-hidden", "true");
     chip.append(dot, shortName(one.name), this.#small(`r${one.revision} ${one.state.toLowerCase()}`));
     chip.addEventListener("click", () => {

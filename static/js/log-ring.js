@@ -64,11 +64,6 @@ export class Ring {
     return gone.length;
   }
 
-  clear() {
-    this.entries = [];
-    this.#keys.clear();
-  }
-
   #insert(entry) {
     this.#keys.add(entry.key);
     const { entries } = this;

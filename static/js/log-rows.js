@@ -6,14 +6,19 @@ const NEAR_END = 24;
 export class Rows {
   view = [];
   following = true;
+  #count = 0; // entries of the view when it was last shown: live lines join it before the next time
   #tops = new Float64Array(1);
+  #even = true; // every row is one line high
   #nodes = new Map();
+  #height = -1;
+  #seen = 0;
   #lastTop = 0;
   #queued = false;
 
-  // build(entry) makes a row's element; prefix is the number of characters before a line's text.
+  // build(entry, used) makes a row's element, of one that went out of sight where there is one; prefix is the number
+  // of characters before a line's text.
   constructor(box, { build, prefix, scrolled }) {
-    Object.assign(this, { box, build, prefix, tell: scrolled, wrap: false });
+    Object.assign(this, { box, build, prefix, tell: scrolled, wrap: false, unfolded: false });
     this.space = box.querySelector("[data-space]");
     this.rows = box.querySelector("[data-rows]");
     box.addEventListener("scroll", () => this.#scrolled());
@@ -38,6 +43,7 @@ export class Rows {
     probe.remove();
     this.line = height || 20;
     this.columns = Math.max(10, Math.floor((this.rows.clientWidth - 32) / (width / 100 || 8)));
+    this.#seen = this.box.clientHeight;
     for (const entry of this.view) entry.size = 0;
   }
 
@@ -48,7 +54,7 @@ export class Rows {
     this.#sum();
     if (anchor) {
       const at = view.indexOf(anchor.entry);
-      if (at >= 0) this.box.scrollTop = this.#tops[at] + anchor.offset;
+      if (at >= 0) this.box.scrollTop = this.#top(at) + anchor.offset;
     }
     this.render();
   }
@@ -62,12 +68,14 @@ export class Rows {
   // Builds everything anew: how rows look has changed.
   again() {
     for (const entry of this.view) entry.size = 0;
+    for (const node of this.#nodes.values()) node.remove();
     this.#nodes.clear();
     this.show(this.view);
   }
 
   renew(entry) {
     entry.size = 0;
+    this.#nodes.get(entry)?.remove();
     this.#nodes.delete(entry);
     this.show(this.view);
   }
@@ -81,25 +89,31 @@ export class Rows {
     const at = this.view.indexOf(entry);
     if (at < 0) return;
     this.following = false;
-    this.box.scrollTop = Math.max(0, this.#tops[at] - this.box.clientHeight / 3);
+    this.#sum();
+    this.box.scrollTop = Math.max(0, this.#top(at) - this.#seen / 3);
     this.#lastTop = this.box.scrollTop;
     this.render();
     this.tell();
   }
 
-  get top() {
-    return this.#at(this.box.scrollTop);
+  #top(at) {
+    return this.#even ? at * this.line : this.#tops[at];
   }
 
   #sum() {
     const { view } = this;
-    if (this.#tops.length < view.length + 1) this.#tops = new Float64Array(Math.max(view.length + 1, 1024) * 2);
-    for (let at = 0; at < view.length; at++) {
-      const entry = view[at];
-      entry.size ||= this.#size(entry);
-      this.#tops[at + 1] = this.#tops[at] + entry.size * this.line;
+    this.#count = view.length;
+    this.#even = !this.wrap && !this.unfolded;
+    if (!this.#even) {
+      if (this.#tops.length < view.length + 1) this.#tops = new Float64Array(Math.max(view.length + 1, 1024) * 2);
+      for (let at = 0; at < view.length; at++) {
+        const entry = view[at];
+        entry.size ||= this.#size(entry);
+        this.#tops[at + 1] = this.#tops[at] + entry.size * this.line;
+      }
     }
-    this.space.style.height = `${this.#tops[view.length]}px`;
+    const height = this.#top(this.#count);
+    if (height !== this.#height) this.space.style.height = `${(this.#height = height)}px`;
   }
 
   #size(entry) {
@@ -112,7 +126,8 @@ export class Rows {
 
   // The index of the entry at a height.
   #at(height) {
-    let [low, high] = [0, this.view.length - 1];
+    if (this.#even) return Math.max(0, Math.min(this.#count - 1, Math.floor(height / this.line)));
+    let [low, high] = [0, this.#count - 1];
     while (low < high) {
       const middle = (low + high + 1) >> 1;
       if (this.#tops[middle] <= height) low = middle;
@@ -122,29 +137,52 @@ export class Rows {
   }
 
   #anchor() {
-    const at = this.top;
+    const top = this.box.scrollTop;
+    const at = this.#at(top);
     const entry = this.view[at];
-    return entry ? { entry, offset: this.box.scrollTop - this.#tops[at] } : null;
+    return entry ? { entry, offset: top - this.#top(at) } : null;
   }
 
+  // Nothing is read from the page between the changes, so that it is laid out once.
   render() {
-    if (this.following) this.box.scrollTop = this.#tops[this.view.length];
-    this.#lastTop = this.box.scrollTop;
-    const from = Math.max(0, this.#at(this.box.scrollTop) - OVERSCAN);
-    const to = Math.min(this.view.length, this.#at(this.box.scrollTop + this.box.clientHeight) + 1 + OVERSCAN);
-    const shown = this.view.slice(from, to);
-    const nodes = new Map(shown.map((entry) => [entry, this.#nodes.get(entry) ?? this.build(entry)]));
-    const wanted = new Set(nodes.values());
-    // Rows that stay keep their place, and with it focus and selection.
-    for (const old of [...this.rows.children]) if (!wanted.has(old)) old.remove();
+    const top = this.following ? Math.max(0, this.#height - this.#seen) : this.box.scrollTop;
+    const from = Math.max(0, this.#at(top) - OVERSCAN);
+    const to = Math.min(this.#count, this.#at(top + this.#seen) + 1 + OVERSCAN);
+    this.#place(this.view.slice(from, to));
+    this.rows.style.transform = `translateY(${this.#top(from)}px)`;
+    if (this.following) this.box.scrollTop = this.#height;
+    this.#lastTop = top;
+    if (this.wrap) this.#correct();
+  }
+
+  // Rows that stay keep their place, and with it focus and selection; the others are filled anew.
+  #place(shown) {
+    const before = this.#nodes;
+    const wanted = new Set(shown);
+    const gone = [...before].filter(([entry]) => !wanted.has(entry));
+    const held = this.#held();
+    const free = gone.filter(([entry, node]) => !entry.note && !held(node)).map(([, node]) => node);
+    // Where all rows change, as while lines rush by, they stay where they are and only say something else.
+    if (free.length < before.size) for (const [, node] of gone) node.remove();
+    const nodes = (this.#nodes = new Map());
+    let used = 0;
     let next = this.rows.firstElementChild;
-    for (const node of wanted) {
+    for (const entry of shown) {
+      const node = before.get(entry) ?? this.build(entry, free[used]);
+      if (node === free[used]) used += 1;
       if (node === next) next = next.nextElementSibling;
       else this.rows.insertBefore(node, next);
+      nodes.set(entry, node);
     }
-    this.#nodes = nodes;
-    this.rows.style.transform = `translateY(${this.#tops[from]}px)`;
-    if (this.wrap) this.#correct();
+    while (used < free.length) free[used++].remove();
+  }
+
+  // Whether a person has the focus or a selection in a row: it must not become another one.
+  #held() {
+    const selection = getSelection();
+    const selected = !selection.isCollapsed;
+    const focused = document.activeElement?.closest(".log-row");
+    return (node) => node === focused || (selected && selection.containsNode(node, true));
   }
 
   #correct() {
@@ -156,20 +194,21 @@ export class Rows {
     if (!wrong) return;
     const anchor = this.following ? null : this.#anchor();
     this.#sum();
-    if (anchor) this.box.scrollTop = this.#tops[this.view.indexOf(anchor.entry)] + anchor.offset;
-    else this.box.scrollTop = this.#tops[this.view.length];
+    if (anchor) this.box.scrollTop = this.#top(this.view.indexOf(anchor.entry)) + anchor.offset;
+    else this.box.scrollTop = this.#height;
     this.#lastTop = this.box.scrollTop;
   }
 
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.box;
+    const before = this.following;
     const end = scrollTop + clientHeight >= scrollHeight - NEAR_END;
     // Lines that come while the box scrolls move its end away; only going up means that somebody reads.
     if (end) this.following = true;
     else if (scrollTop < this.#lastTop - 2) this.following = false;
     this.#lastTop = scrollTop;
     this.tell();
-    if (this.#queued) return;
+    if (this.#queued || (before && this.following)) return;
     this.#queued = true;
     requestAnimationFrame(() => {
       this.#queued = false;

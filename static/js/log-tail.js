@@ -1,6 +1,6 @@
 // <log-tail data-topic="logs:VERSION">: the newest lines of all instances. Follows until one scrolls up.
 // Lines are put in as text only, so escape sequences and HTML in them are inert.
-import { parse } from "./log-line.js";
+import { loadColours, needsColours, parse } from "./log-line.js";
 import { watch } from "./live.js";
 
 const MOST_LINES = 2000;
@@ -48,7 +48,8 @@ class LogTail extends HTMLElement {
     if (this.state.textContent !== text) this.state.textContent = text;
   }
 
-  show(message) {
+  async show(message) {
+    if (this.loading || needsColours(message.lines ?? [])) await (this.loading ??= loadColours());
     const rows = (message.lines ?? []).filter((line) => this.isNew(line)).map((line) => this.row(line));
     if (message.skipped) rows.unshift(this.note(`${message.skipped} lines skipped`));
     if (rows.length === 0) return;
@@ -77,14 +78,14 @@ class LogTail extends HTMLElement {
     const text = document.createElement("span");
     const at = new Date(line.time);
     const raw = String(line.text);
-    const { shown, fields, level } = parse(raw);
+    const { shown, json, level } = parse(raw);
     time.textContent = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString([], { hour12: false });
     time.title = line.time;
     source.textContent = line.instance.slice(-5);
     source.title = `${line.instance}, revision ${line.revision}`;
     source.className = `log-source log-colour-${this.colour(line.instance)}`;
     text.textContent = shown;
-    if (fields) text.title = raw;
+    if (json) text.title = raw;
     row.className = `log-row log-columns log-level-${level}`;
     row.append(time, source, text);
     return row;

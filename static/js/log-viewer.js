@@ -1,51 +1,48 @@
 // <log-viewer data-topic data-version data-history data-instances data-previous>: the log of all instances of a version
-// as one, live and from the store, in order of time. The server's side is in monitoring/views/logs.py and the protocol
-// of live lines in monitoring/consumers.py.
-import { LEVELS } from "./log-line.js";
+// as one, live and from the store, in order of time. The protocol of live lines is in monitoring/consumers.py.
 import { Instances } from "./log-instances.js";
+import { LEVELS, loadColours, needsColours, pretty } from "./log-line.js";
 import { Ring, Stream } from "./log-ring.js";
-import { TIME_WIDTH, Sources, lineRow, linked, linkTo, noteRow, shownTime } from "./log-row.js";
+import { TIME_WIDTH, Sources, lineRow, linked, noteRow, shownTime } from "./log-row.js";
 import { Rows } from "./log-rows.js";
-import { Search } from "./log-search.js";
-import { copy } from "./clipboard.js";
-import { toast } from "./toast.js";
+import { Store } from "./log-store.js";
 import { watch } from "./live.js";
 
 const MOST_LINES = 20000;
+const ROOM = 2000; // beyond it, for lines that come while nothing is shown
 const PAGE = 500;
-const BIG_PAGE = 5000;
-const AROUND = 200;
 const TYPED_MS = 200;
 const NEAR_TOP_PX = 200;
 const PREFIX = 9; // the short name, the fold and the spaces between
+const AGO_MS = 5000; // instances are heard at different times: after an outage go back a little further
 
 class LogViewer extends HTMLElement {
   connectedCallback() {
     const part = (name) => this.querySelector(`[data-${name}]`);
     this.ring = new Ring(MOST_LINES);
-    this.search = new Search();
     this.sources = new Sources();
     this.stream = new Stream();
     this.fresh = 0;
-    this.held = null; // live lines that wait until what was missed is there
-    this.complete = false; // the store has nothing older
-    this.current = null;
+    this.held = null; // live lines that wait until what was missed, or what reads them, is there
+    this.finder = null;
     this.selected = linked(location.hash);
     this.state = part("state");
     this.jump = part("jump");
     this.count = part("count");
+    this.empty = part("empty");
     this.form = part("controls");
     this.rows = new Rows(part("lines"), {
-      build: (entry) => this.build(entry),
+      build: (entry, used) => this.build(entry, used),
       prefix: () => TIME_WIDTH[this.form.elements.times.value] + PREFIX,
       scrolled: () => this.scrolled(),
     });
+    this.store = new Store(this.dataset.history, this.ring, this.rows);
     this.instances = new Instances(part("sources"), {
       url: this.dataset.instances,
       topic: this.dataset.version,
       sources: this.sources,
       changed: () => this.flush(),
-      previous: (one) => this.previous(one),
+      previous: (one) => this.past("previous", one),
     });
     this.controls();
     this.clock = setInterval(() => this.tick(), 1000);
@@ -56,7 +53,7 @@ class LogViewer extends HTMLElement {
     this.end?.();
     this.instances.close();
     this.rows.close();
-    this.search.stop();
+    this.finder?.stop();
     clearInterval(this.clock);
     clearTimeout(this.typed);
     removeEventListener("hashchange", this.moved);
@@ -70,21 +67,22 @@ class LogViewer extends HTMLElement {
     this.form.addEventListener("submit", (event) => event.preventDefault());
     elements.search.addEventListener("input", () => {
       clearTimeout(this.typed);
-      this.typed = setTimeout(() => this.find(), TYPED_MS);
+      this.typed = setTimeout(() => this.find("find"), TYPED_MS);
     });
     elements.search.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.step(event.shiftKey ? -1 : 1);
+      if (event.key === "Enter") this.find("step", event.shiftKey ? -1 : 1);
     });
-    elements.pattern.addEventListener("change", () => this.find());
+    elements.pattern.addEventListener("change", () => this.find("find"));
     for (const name of ["filter", "level"]) elements[name].addEventListener("change", () => this.flush());
     elements.wrap.addEventListener("change", () => this.rows.setWrap(elements.wrap.checked));
     elements.times.addEventListener("change", () => this.rows.again());
-    elements.history.addEventListener("change", () => this.chooseHistory(elements.history.value));
+    elements.history.addEventListener("change", () => this.past("back", elements.history.value));
     this.form.addEventListener("change", () => this.keep());
-    this.querySelector("[data-previous-hit]").addEventListener("click", () => this.step(-1));
-    this.querySelector("[data-next-hit]").addEventListener("click", () => this.step(1));
+    this.querySelector("[data-previous-hit]").addEventListener("click", () => this.find("step", -1));
+    this.querySelector("[data-next-hit]").addEventListener("click", () => this.find("step", 1));
     this.jump.addEventListener("click", () => this.toEnd());
-    this.moved = () => this.goToLink();
+    this.rows.rows.addEventListener("click", (event) => this.clicked(event));
+    this.moved = () => this.past("goToLink");
     addEventListener("hashchange", this.moved);
     this.keys = (event) => this.pressed(event);
     document.addEventListener("keydown", this.keys);
@@ -111,29 +109,64 @@ class LogViewer extends HTMLElement {
   pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
     const { search, wrap } = this.form.elements;
-    const acts = { "/": () => search.focus(), n: () => this.step(1), N: () => this.step(-1), w: () => wrap.click(), G: () => this.toEnd() };
+    const step = (direction) => this.find("step", direction);
+    const acts = { "/": () => search.focus(), n: () => step(1), N: () => step(-1), w: () => wrap.click(), G: () => this.toEnd() };
     if (!acts[event.key]) return;
     event.preventDefault();
     acts[event.key]();
   }
 
+  clicked(event) {
+    const { entry } = event.target.closest(".log-row") ?? {};
+    if (!entry) return;
+    if (event.target.closest(".log-time")) {
+      event.preventDefault();
+      this.past("select", entry);
+    } else if (event.target.closest(".log-fold")) {
+      entry.detail ??= pretty(entry.json);
+      entry.open = !entry.open;
+      this.rows.unfolded = true;
+      this.rows.renew(entry);
+    } else if (event.target.closest(".log-link")) {
+      this.past("fill", entry);
+    }
+  }
+
+  // What few visits need is loaded when it is asked for.
+  async find(act, ...values) {
+    const { Finder } = await import("./log-find.js");
+    this.finder ??= new Finder(this);
+    return this.finder[act](...values);
+  }
+
+  async past(act, ...values) {
+    const done = await (await import("./log-past.js"))[act](this, ...values);
+    await this.flush();
+    return done;
+  }
+
   // Kept lines first, then live ones behind them; the ring knows which come twice.
-  async begin() {
-    this.held = [];
+  begin() {
     this.end = watch(this.dataset.topic, (message) => this.receive(message));
-    if (this.selected) await this.around(this.selected);
-    else await this.older(PAGE);
-    this.release();
+    return this.hold(() => (this.selected ? this.past("around", this.selected) : this.store.older(PAGE)));
+  }
+
+  // Live lines wait for what is done.
+  async hold(work) {
+    this.held ??= [];
+    await work();
+    const { held } = this;
+    this.held = null;
+    for (const [lines, skipped] of held) this.take(lines, skipped);
+    await this.flush();
   }
 
   receive(message) {
     if (message.connected !== undefined) this.connected(message.connected);
-    if (message.refused !== undefined || message.closed !== undefined) {
-      this.say("You may no longer see this log");
-      return;
-    }
+    if (message.refused !== undefined || message.closed !== undefined) this.say("You may no longer see this log");
     if (message.lines === undefined) return;
     const lines = message.lines.map((line) => [line, this.stream.key(line)]);
+    if (!this.held && needsColours(message.lines)) this.hold(loadColours);
     if (this.held) this.held.push([lines, message.skipped]);
     else this.take(lines, message.skipped);
   }
@@ -149,22 +182,12 @@ class LogViewer extends HTMLElement {
     if (this.state.textContent !== words) this.state.textContent = words;
   }
 
-  // What was written while the socket was down. Instances are heard at different times: go back a little further.
-  async catchUp() {
-    const newest = this.ring.newest;
+  // What was written while the socket was down.
+  catchUp() {
+    const { newest } = this.ring;
     if (this.held || !newest) return;
-    this.held = [];
     this.instances.load();
-    const from = new Date(Date.parse(newest) - 5000).toISOString();
-    await this.forward(from, (last) => last);
-    this.release();
-  }
-
-  release() {
-    const held = this.held ?? [];
-    this.held = null;
-    for (const [lines, skipped] of held) this.take(lines, skipped);
-    this.flush();
+    this.hold(() => this.store.forward(new Date(Date.parse(newest) - AGO_MS).toISOString(), "", 4));
   }
 
   take(lines, skipped) {
@@ -175,14 +198,14 @@ class LogViewer extends HTMLElement {
         to: time,
       });
     }
-    const passes = this.filter();
+    const passes = this.filter() ?? (() => true);
     for (const [line, key] of lines) {
       const entry = this.ring.add(line, key);
       if (!entry) continue;
       this.instances.seen(line.instance);
       if (!this.rows.following && passes(entry)) this.fresh += 1;
     }
-    this.ring.trim();
+    if (this.ring.entries.length > MOST_LINES + ROOM) this.ring.trim();
     this.soon();
   }
 
@@ -197,79 +220,42 @@ class LogViewer extends HTMLElement {
 
   // Matches what is new and shows what passes the filters.
   async flush() {
-    const { generation } = this.search;
-    if (this.search.active) {
-      await this.search.run(this.ring.entries);
-      if (generation !== this.search.generation) return;
-    }
-    this.rows.show(this.ring.entries.filter(this.filter()));
-    this.tellHits();
+    this.ring.trim();
+    if (this.finder?.active && !(await this.finder.mark(this.ring.entries))) return;
+    const passes = this.filter();
+    this.rows.show(passes ? this.ring.entries.filter(passes) : this.ring.entries);
+    this.finder?.tell();
     this.tellJump();
-    this.querySelector("[data-empty]").hidden = this.rows.view.length > 0;
+    this.empty.hidden = this.rows.view.length > 0;
   }
 
-  // Whether an entry passes, asked of 20,000 ten times a second: controls are read once.
+  // Whether an entry passes, or null where all do; controls are read once, not for each of 20,000 entries.
   filter() {
     const { level, filter } = this.form.elements;
     const { hidden } = this.instances;
     const least = LEVELS[level.value];
-    const onlyHits = filter.checked && this.search.active;
+    const onlyHits = filter.checked && this.finder?.active;
+    if (!least && !onlyHits && !hidden.size) return null;
     return (entry) =>
       entry.note !== undefined ||
-      (LEVELS[entry.level] >= least && !(onlyHits && entry.hits === null) && !(hidden.size && hidden.has(entry.instance)));
+      (LEVELS[entry.level] >= least && !(onlyHits && entry.hits === null) && !hidden.has(entry.instance));
   }
 
-  build(entry) {
-    if (entry.note) return noteRow(entry, (note) => this.fill(note));
-    return lineRow(entry, {
+  build(entry, used) {
+    if (entry.note) return noteRow(entry);
+    return lineRow(entry, used, {
       sources: this.sources,
       mode: this.form.elements.times.value,
       selected: entry.time === this.selected?.time && entry.instance === this.selected?.instance,
-      current: entry === this.current,
-      fold: (folded) => this.rows.renew(folded),
-      select: (chosen) => this.select(chosen),
+      current: entry === this.finder?.current,
     });
-  }
-
-  find() {
-    const { search, pattern } = this.form.elements;
-    this.search.set(search.value, pattern.checked);
-    this.current = null;
-    for (const entry of this.ring.entries) entry.hits = null;
-    this.rows.again();
-    this.flush().then(() => this.rows.again());
-  }
-
-  get hits() {
-    return this.search.active ? this.rows.view.filter((entry) => entry.hits) : [];
-  }
-
-  // To the next hit, or the one before; from the row at the top when there was none yet.
-  step(direction) {
-    const { hits } = this;
-    if (!hits.length) return;
-    const at = this.current ? hits.indexOf(this.current) : direction > 0 ? -1 : 0;
-    const before = this.current;
-    this.current = hits[(at + direction + hits.length) % hits.length];
-    if (before) this.rows.renew(before);
-    this.rows.renew(this.current);
-    this.rows.to(this.current);
-    this.tellHits();
-  }
-
-  tellHits() {
-    const { hits } = this;
-    const at = this.current ? `${hits.indexOf(this.current) + 1} of ` : "";
-    const words = this.search.problem || (this.search.active ? `${at}${hits.length} ${hits.length === 1 ? "line" : "lines"}` : "");
-    if (this.count.textContent !== words) this.count.textContent = words;
-    this.count.classList.toggle("log-problem", this.search.problem !== "");
-    this.form.elements.search.setAttribute("aria-invalid", String(this.search.problem !== ""));
   }
 
   scrolled() {
     if (this.rows.following) this.fresh = 0;
     this.tellJump();
-    if (this.rows.box.scrollTop < NEAR_TOP_PX && !this.rows.following) this.older(PAGE);
+    if (this.rows.following || this.rows.box.scrollTop >= NEAR_TOP_PX) return;
+    this.store.older(PAGE).then((found) => found && this.flush());
   }
 
   tellJump() {
@@ -288,133 +274,9 @@ class LogViewer extends HTMLElement {
 
   tick() {
     if (document.hidden || this.form.elements.times.value !== "relative") return;
-    for (const link of this.rows.rows.querySelectorAll(".log-time")) {
-      link.textContent = shownTime(linked(link.getAttribute("href")).time, "relative");
+    for (const { entry, firstChild } of this.rows.rows.children) {
+      if (!entry.note) firstChild.textContent = shownTime(entry.time, "relative");
     }
-  }
-
-  // From the store: {lines, more}, or null when it does not answer.
-  async ask(url, query) {
-    try {
-      const answer = await fetch(`${url}?${new URLSearchParams(query)}`, { headers: { Accept: "application/json" } });
-      const body = await answer.json();
-      if (answer.ok) return body;
-      toast(Object.values(body.errors ?? {}).flat()[0] ?? "The log could not be read", "error");
-    } catch {
-      // The banner says that the server is away.
-    }
-    return null;
-  }
-
-  addAll(lines) {
-    const stream = new Stream();
-    for (const line of lines) this.ring.add(line, stream.key(line));
-    if (this.rows.following) this.ring.trim();
-  }
-
-  async older(limit, since = 0) {
-    if (this.loading || this.complete || this.ring.full) return;
-    this.loading = true;
-    const oldest = this.ring.entries.find((entry) => !entry.note)?.time;
-    const query = { limit, ...(oldest && !since ? { before: oldest } : {}), ...(since ? { since } : {}) };
-    const found = await this.ask(this.dataset.history, query);
-    this.loading = false;
-    if (!found) return;
-    let { lines } = found;
-    // An answer that was cut begins amid lines of one time, whose numbers are unknown: they come with the next one.
-    if (found.more && lines.length && lines[0].time !== lines.at(-1).time) lines = lines.filter((line) => line.time !== lines[0].time);
-    this.complete = !found.more && !since;
-    this.addAll(lines);
-    await this.flush();
-  }
-
-  // Lines from a time on, page by page; the last time there, and whether more follow.
-  async forward(from, until, pages = 4) {
-    let at = from;
-    for (let page = 0; page < pages; page++) {
-      const found = await this.ask(this.dataset.history, { from: at, limit: BIG_PAGE });
-      if (!found) return { at, more: true };
-      this.addAll(found.lines);
-      const last = found.lines.at(-1)?.time ?? at;
-      if (!found.more || last === at || last > until(last)) return { at: last, more: found.more && last !== at };
-      at = last;
-    }
-    return { at, more: true };
-  }
-
-  async chooseHistory(choice) {
-    const [kind, number] = choice.split(":");
-    this.rows.following = true;
-    this.complete = false;
-    if (kind === "since") await this.older(BIG_PAGE, Number(number));
-    for (let pages = 4; kind === "last" && pages > 0 && this.ring.entries.length < Number(number) && !this.complete; pages--) {
-      await this.older(Math.min(BIG_PAGE, Number(number)));
-    }
-  }
-
-  // A line by its address, with what was around it.
-  async around({ time }) {
-    this.rows.following = false;
-    const [before, after] = await Promise.all([
-      this.ask(this.dataset.history, { before: time, limit: AROUND }),
-      this.ask(this.dataset.history, { from: time, limit: BIG_PAGE }),
-    ]);
-    this.addAll([...(before?.lines ?? []), ...(after?.lines ?? [])]);
-    const last = after?.lines.at(-1)?.time;
-    if (after?.more) this.ring.note(last, "More lines were written from here on.", { from: last, to: null });
-    await this.flush();
-    this.goToLink();
-  }
-
-  async goToLink() {
-    const wanted = linked(location.hash);
-    if (!wanted) return;
-    this.selected = wanted;
-    const entry = this.ring.entries.find((one) => one.time === wanted.time && (!wanted.instance || one.instance === wanted.instance));
-    if (entry) {
-      this.rows.again();
-      this.rows.to(entry);
-    } else if (!this.sought) {
-      this.sought = true;
-      await this.around(wanted);
-      this.sought = false;
-    } else {
-      toast("That line is not kept any more", "error");
-    }
-  }
-
-  select(entry) {
-    this.selected = { time: entry.time, instance: entry.instance };
-    history.replaceState(null, "", linkTo(entry));
-    this.rows.again();
-    copy(location.href);
-  }
-
-  // Loads what a note stands for.
-  async fill(note) {
-    this.ring.remove(note);
-    const { from, to } = note.action;
-    const { at, more } = await this.forward(from, () => to ?? "9", 1);
-    if (more && (!to || at < to)) this.ring.note(at, "More lines were written from here on.", { from: at, to });
-    await this.flush();
-  }
-
-  async previous(one) {
-    const found = await this.ask(this.dataset.previous, { instance: one.id });
-    if (!found) return false;
-    if (!found.lines.length) {
-      toast("The cluster keeps no log of the container before", "error");
-      return true;
-    }
-    const stream = new Stream();
-    const keys = found.lines.map((line) => [line, stream.key(line)]);
-    for (const [line, key] of keys) this.ring.add(line, key);
-    const last = found.lines.at(-1);
-    this.ring.note(`${last.time}~`, `Container of ${one.name} ended here and was started again.`);
-    await this.flush();
-    const entry = this.ring.entries.findLast((row) => row.time === last.time && row.instance === one.name);
-    if (entry) this.rows.to(entry);
-    return true;
   }
 }
 

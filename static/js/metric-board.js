@@ -11,8 +11,10 @@ const CHARTS = [
   { title: "CPU cores", unit: "cores", series: { cpu: "CPU" } },
   { title: "Memory", unit: "bytes", series: { memory: "Memory", memory_peak: "Highest" } },
   { title: "Accelerators held", unit: "count", series: { accelerators: "Accelerators" }, stepped: true, optional: true },
+  { title: "GPU use", unit: "share", series: { gpu_use: "In use" }, optional: true, zeros: true },
+  { title: "GPU memory", unit: "bytes", series: { gpu_memory: "Used" }, optional: true, zeros: true },
   { title: "Restarts and cold starts", unit: "count", series: { cold_starts: "Cold starts", restarts: "Restarts" }, stepped: true },
-  { title: "Time of a cold start", unit: "seconds", series: { cold_start_seconds: "Cold start" } },
+  { title: "Time of a cold start", unit: "seconds", series: { cold_start_p95: "p95", cold_start_p50: "p50" } },
 ];
 const MOST_COMPARED = 8;
 const SHORT_RANGES = ["5m", "15m", "1h"];
@@ -93,7 +95,7 @@ class MetricBoard extends HTMLElement {
   }
 
   // Of one source all series of a chart; of several, the chart's first series of each.
-  lines({ series, optional }, times) {
+  lines({ series, optional, zeros }, times) {
     const single = this.found.length === 1 && !this.found[0].label;
     const wanted = single ? Object.entries(series) : Object.entries(series).slice(0, 1);
     const lines = this.found.flatMap((one) => {
@@ -103,7 +105,8 @@ class MetricBoard extends HTMLElement {
         values: times.map((time) => one.series[name][at.get(time)] ?? null),
       }));
     });
-    return optional && lines.every((line) => line.values.every((value) => !value)) ? null : lines;
+    const nothing = (value) => (zeros ? value === null : !value);
+    return optional && lines.every((line) => line.values.every(nothing)) ? null : lines;
   }
 
   tellMarkers(markers) {
