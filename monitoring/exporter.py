@@ -6,7 +6,9 @@ only, and then not through a proxy, behind which everybody would come from the l
 
 import hmac
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from django.conf import settings
@@ -17,10 +19,14 @@ from django.views.decorators.http import require_safe
 
 from accounts.authentication import secret_of
 from deployments.models import DeploymentVersion, EnvironmentBuild, Instance, Request, Rollout
-from monitoring.models import Alert, Delivery, InstanceCounters, LogSource, MetricSample
+from monitoring.metrics.histograms import START_BOUNDS, no_buckets
+from monitoring.metrics.sampling import accelerators_of
+from monitoring.models import Alert, Delivery, InstanceCounters, LogSource, MetricSample, VersionCounters
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Series = Iterable[tuple[Mapping[str, Any], float]]
+# In place of a label: what a histogram's series have behind its name.
+SUFFIX = ""
 
 
 @require_safe
@@ -50,12 +56,12 @@ def lines() -> Iterator[str]:
     for name, kind, about, series in _all():
         yield f"# HELP pilothouse_{name} {about}\n# TYPE pilothouse_{name} {kind}\n"
         for labels, value in series:
-            told = ",".join(f'{key}="{_escape(str(text))}"' for key, text in labels.items())
-            yield f"pilothouse_{name}{{{told}}} {value:.12g}\n" if told else f"pilothouse_{name} {value:.12g}\n"
+            told = ",".join(f'{key}="{_escape(str(text))}"' for key, text in labels.items() if key != SUFFIX)
+            whole = f"pilothouse_{name}{labels.get(SUFFIX, '')}"
+            yield f"{whole}{{{told}}} {value:.12g}\n" if told else f"{whole} {value:.12g}\n"
 
 
 def _all() -> Iterator[tuple[str, str, str, Series]]:
-    now = timezone.now()
     versions: list[Any] = list(
         DeploymentVersion.objects.values(
             "id", "phase", "ready_instances", "desired_instances",
@@ -63,8 +69,11 @@ def _all() -> Iterator[tuple[str, str, str, Series]]:
         )
     )  # fmt: skip
     names = {
-        row["id"]: {"project": row["project"], "deployment": row["name"], "version": row["number"]} for row in versions
-    }
+        row["id"]: {
+            "project": row["project"], "deployment": row["name"], "version": row["number"], "version_id": row["id"],
+        }
+        for row in versions
+    }  # fmt: skip
     yield (
         "version_phase", "gauge", "1 for the phase that a deployment version is in.",
         [({**names[row["id"]], "phase": row["phase"]}, 1) for row in versions],
@@ -74,44 +83,94 @@ def _all() -> Iterator[tuple[str, str, str, Series]]:
         ("version_wanted_instances", "desired_instances", "Instances that are wanted."),
     ):
         yield name, "gauge", about, [(names[row["id"]], row[column]) for row in versions]
-    yield from _requests(names)
-    waiting = Request.objects.filter(batch=True, status=Request.Status.PENDING).values("version").order_by()
-    queue = list(waiting.annotate(count=Count("id"), oldest=Min("time_created")))
-    queue = [row for row in queue if row["version"] in names]
-    yield "version_queue", "gauge", "Batch requests that wait.", [(names[r["version"]], r["count"]) for r in queue]
-    yield (
-        "version_queue_age_seconds", "gauge", "Age of the oldest batch request that waits.",
-        [(names[r["version"]], max((now - r["oldest"]).total_seconds(), 0)) for r in queue],
-    )  # fmt: skip
+    instances = [
+        row for row in Instance.objects.filter(deleted_at=None).select_related(
+            "version__instance_type", "version__deployment__project"
+        ) if row.version_id in names
+    ]  # fmt: skip
+    yield from _of_instances(instances, names)
+    yield from _of_versions(instances, names)
+    yield _cold_starts(names)
     yield from _platform()
 
 
-def _requests(names: Mapping[Any, Mapping[str, Any]]) -> Iterator[tuple[str, str, str, Series]]:
+def _of_versions(
+    instances: Iterable[Instance], names: Mapping[Any, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, str, Series]]:
+    """What waits and what is held; zeros are told too, or an average over time would leave them out."""
+    now = timezone.now()
+    waiting = Request.objects.filter(batch=True, status=Request.Status.PENDING).values("version").order_by()
+    queue = {row["version"]: row for row in waiting.annotate(count=Count("id"), oldest=Min("time_created"))}
+    held = Counter[Any]()
+    for instance in instances:
+        held[instance.version_id] += accelerators_of(instance)
+    ages = {key: max((now - row["oldest"]).total_seconds(), 0) for key, row in queue.items()}
+    yield (
+        "version_queue", "gauge", "Batch requests that wait.",
+        [(labels, queue[key]["count"] if key in queue else 0) for key, labels in names.items()],
+    )  # fmt: skip
+    yield (
+        "version_queue_age_seconds", "gauge", "Age of the oldest batch request that waits.",
+        [(labels, ages.get(key, 0)) for key, labels in names.items()],
+    )  # fmt: skip
+    yield (
+        "version_accelerators", "gauge", "GPUs and the like that instances hold.",
+        [(labels, held[key]) for key, labels in names.items()],
+    )  # fmt: skip
+
+
+def _cold_starts(names: Mapping[Any, Mapping[str, Any]]) -> tuple[str, str, str, Series]:
+    """A histogram of every version, from zero on: a rate needs something to begin from."""
+    counted = {row.pk: row for row in VersionCounters.objects.filter(pk__in=names)}
+    series: list[tuple[Mapping[str, Any], float]] = []
+    for key, labels in names.items():
+        row = counted.get(key) or VersionCounters()
+        running = list(accumulate(row.cold_start_buckets or no_buckets(START_BOUNDS)))
+        bounds = [*(f"{bound:g}" for bound in START_BOUNDS), "+Inf"]
+        series += [({**labels, SUFFIX: "_bucket", "le": bound}, n) for bound, n in zip(bounds, running, strict=True)]
+        series += [({**labels, SUFFIX: "_sum"}, row.cold_start_seconds), ({**labels, SUFFIX: "_count"}, running[-1])]
+    return "version_cold_start_seconds", "histogram", "From the creation of an instance to its being ready.", series
+
+
+def _of_instances(
+    instances: Iterable[Instance], names: Mapping[Any, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, str, Series]]:
     """Of the instances that run: their counters begin anew when an instance does, as Prometheus expects."""
-    owners = dict(Instance.objects.filter(deleted_at=None).values_list("id", "version_id"))
-    pods = dict(Instance.objects.filter(deleted_at=None).values_list("id", "pod_name"))
-    rows = [row for row in InstanceCounters.objects.filter(pk__in=owners) if owners[row.pk] in names]
+    labels = {row.pk: {**names[row.version_id], "instance": row.pod_name, "instance_id": row.pk} for row in instances}
+    yield (
+        "pod_info", "gauge", "Which pod is which instance.",
+        [
+            ({
+                **names[row.version_id], "instance_id": row.pk, "pod": row.pod_name,
+                "namespace": row.version.deployment.project.namespace,
+            }, 1)
+            for row in instances
+        ],
+    )  # fmt: skip
+    yield (
+        "instance_restarts_total", "counter", "Restarts of an instance.",
+        [(labels[row.pk], row.restarts) for row in instances],
+    )  # fmt: skip
+    counters = list(InstanceCounters.objects.filter(pk__in=labels))
     for name, column, about in (
         ("instance_requests_total", "requests", "Requests that an instance answered."),
         ("instance_request_errors_total", "errors", "Requests that failed in an instance."),
         ("instance_request_seconds_total", "duration", "Seconds that an instance's requests took together."),
-        ("instance_restarts_total", "restarts", "Restarts of an instance."),
     ):
-        series = [({**names[owners[row.pk]], "instance": pods[row.pk]}, getattr(row, column)) for row in rows]
-        yield name, "counter", about, series
-    latest = MetricSample.objects.filter(resolution=MetricSample.RAW).aggregate(at=Max("at"))["at"]
-    usage = MetricSample.objects.filter(resolution=MetricSample.RAW, at=latest, instance_id__in=pods)
-    now = [row for row in usage if row.version_id in names and row.samples]
+        yield name, "counter", about, [(labels[row.pk], getattr(row, column)) for row in counters]
+    raw = MetricSample.objects.filter(resolution=MetricSample.RAW, at__lte=timezone.now())
+    latest = raw.aggregate(at=Max("at"))["at"]
+    now = [row for row in raw.filter(at=latest, instance_id__in=labels) if row.samples]
     for name, column, about in (
         ("instance_requests_in_flight", "in_flight", "Requests that wait or run in an instance."),
         ("instance_cpu_cores", "cpu", "Cores that an instance uses."),
         ("instance_memory_bytes", "memory", "Memory that an instance uses."),
+        ("instance_gpu_devices", "gpu_devices", "GPUs of an instance whose use is measured."),
+        ("instance_gpu_busy", "gpu_busy", "How many of these are at work: two at 50% are one."),
+        ("instance_gpu_memory_bytes", "gpu_memory", "Memory of these that is used."),
     ):
-        series = [
-            ({**names[row.version_id], "instance": pods[row.instance_id]}, getattr(row, column) / row.samples)
-            for row in now
-        ]
-        yield name, "gauge", about, series
+        told = [row for row in now if row.gpu_devices or not column.startswith("gpu")]
+        yield name, "gauge", about, [(labels[row.instance_id], getattr(row, column) / row.samples) for row in told]
 
 
 def _platform() -> Iterator[tuple[str, str, str, Series]]:

@@ -67,6 +67,10 @@ class PrometheusSource:
             tuple(sorted(settings.PILOTHOUSE_PROMETHEUS_SERIES.items())),
         )
 
+    def close(self) -> None:
+        """End its connections."""
+        self._client.close()
+
     def cells(
         self, scope: Scope, start: dt.datetime, end: dt.datetime, now: dt.datetime, step: int = 0
     ) -> tuple[int, list[Cell]]:
@@ -88,9 +92,7 @@ class PrometheusSource:
                     cell = found.get(at)
                     if cell is None:
                         cell = found[at] = Cell(at, seconds_of(at, step, now, RAW))
-                    # A window that is longer than the step tells how much came in the step on average.
-                    part = cell.seconds / window.seconds if window.seconds > step else 1.0
-                    _put(cell, shares.setdefault(at, {}), labels, value, part)
+                    _put(cell, shares.setdefault(at, {}), labels, value, cell.seconds / window.seconds)
         for at, cell in found.items():
             _count(cell, shares[at])
         return step, [found[at] for at in sorted(found)]
@@ -142,7 +144,10 @@ class PrometheusSource:
         }
 
     def _window(self, seconds: int) -> Window:
-        return Window(max(seconds, READINGS * self._interval), self._interval)
+        """A little longer than a cell, of which the cell has its share: what came between the last reading of one
+        window and the first of the next would be in neither.
+        """
+        return Window(max(seconds + self._interval, READINGS * self._interval), self._interval)
 
     def _range(self, query: str, begin: int, stop: int, step: int) -> Iterator[Sample]:
         answer = self._call("query_range", {"query": query, "start": begin, "end": stop, "step": step})

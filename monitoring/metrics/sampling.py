@@ -82,7 +82,7 @@ def collect() -> int:
 
 def _gpus(instances: Iterable[Instance]) -> Mapping[tuple[str, str], GpuUsage]:
     """How GPUs are used, where any are held: from the exporters, or from the Prometheus that reads them."""
-    if not any(_accelerators(instance) for instance in instances):
+    if not any(accelerators_of(instance) for instance in instances):
         return {}
     try:
         if settings.PILOTHOUSE_PROMETHEUS_URL:
@@ -93,7 +93,8 @@ def _gpus(instances: Iterable[Instance]) -> Mapping[tuple[str, str], GpuUsage]:
         return {}
 
 
-def _accelerators(instance: Instance) -> int:
+def accelerators_of(instance: Instance) -> int:
+    """How many GPUs and the like an instance holds: those of its type, from its placement on."""
     kind = instance.version.instance_type
     return kind.accelerator if kind is not None and instance.scheduled_at is not None else 0
 
@@ -230,7 +231,7 @@ def _of_versions(instances: list[Instance], at: dt.datetime, now: dt.datetime) -
     accelerators: dict[uuid.UUID, int] = {}
     for instance in instances:
         ready[instance.version_id] = ready.get(instance.version_id, 0) + instance.ready
-        accelerators[instance.version_id] = accelerators.get(instance.version_id, 0) + _accelerators(instance)
+        accelerators[instance.version_id] = accelerators.get(instance.version_id, 0) + accelerators_of(instance)
     versions = DeploymentVersion.objects.filter(Q(pk__in=ready) | Q(pk__in=waiting)).select_related("deployment")
     samples = []
     for version in versions:

@@ -14,6 +14,7 @@ from deployments.views.render import respond
 from deployments.views.versions import frame, named
 from monitoring.metrics import query
 from monitoring.metrics.cells import Scope
+from monitoring.metrics.prometheus import SourceUnavailable
 
 RANGES = (
     ("5m", "5 minutes"), ("15m", "15 minutes"), ("1h", "1 hour"), ("6h", "6 hours"),
@@ -35,9 +36,17 @@ def version_metrics(request: HttpRequest, tenant: Tenant, deployment: str, versi
         "ranges": RANGES,
         "chosen": chosen if chosen in dict(RANGES) else USUAL,
         "sources": _sources(found),
-        "last_hour": query.total(Scope((found.pk,)), now - dt.timedelta(hours=1), now, now).values(),
+        **_last_hour(found, now),
     }
     return respond(request, "monitoring/metrics.html", context, partial="deployments/_status_part.html")
+
+
+def _last_hour(version: DeploymentVersion, now: dt.datetime) -> dict[str, Any]:
+    """The numbers in words, or why there are none now."""
+    try:
+        return {"last_hour": query.total(Scope((version.pk,)), now - dt.timedelta(hours=1), now, now).values()}
+    except SourceUnavailable as error:
+        return {"trouble": error.message}
 
 
 def _sources(version: DeploymentVersion) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 
 from tests.support.browser import NoBrowserError, apt_install, find_or_install
 from tests.support.kubernetes_tools import NoToolsError, helm, older_kubectl
+from tests.support.prometheus import NoPrometheusError, find_or_unpack
 
 
 class NoRError(RuntimeError):
@@ -25,8 +26,9 @@ def main() -> int:
     try:
         print(f"browser: {find_or_install()}")
         print(f"R: {rscript()}")
+        print(f"Prometheus: {find_or_unpack()}")
         print(f"kubectl and helm: {older_kubectl()}, {helm()}", flush=True)
-    except (NoBrowserError, NoRError, NoToolsError) as error:
+    except (NoBrowserError, NoRError, NoPrometheusError, NoToolsError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

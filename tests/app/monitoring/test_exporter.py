@@ -1,15 +1,22 @@
 """What Prometheus reads of the platform, and who may."""
 
+import datetime as dt
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models import F
 from django.test import Client
+from django.utils import timezone
 
+from deployments.models import Instance
+from monitoring.metrics import sampling
 from monitoring.metrics.exposition import samples
-from monitoring.models import InstanceCounters
+from monitoring.metrics.gpus import GpuUsage
+from monitoring.metrics.samples import count_starts
+from monitoring.models import InstanceCounters, MetricSample
 from tests.app import factories
 from tests.app.monitoring.conftest import Fleet
 
@@ -47,7 +54,40 @@ def test_versions_instances_and_queues_are_told(client: Client, fleet: Fleet) ->
     # Every line is one of the format's, and every metric says what it is.
     for line in text.splitlines():
         assert re.fullmatch(r'# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)+\})? \S+', line), line
-    assert {name for name, _ in found} <= set(re.findall(r"# TYPE (\w+) ", text))
+    told = {re.sub(r"(cold_start_seconds)_(bucket|sum|count)$", r"\1", name) for name, _ in found}
+    assert told <= set(re.findall(r"# TYPE (\w+) ", text))
+
+
+def test_cold_starts_are_a_histogram_of_every_version(client: Client, fleet: Fleet) -> None:
+    def told() -> dict[tuple[str, str], float]:
+        text = client.get("/metrics").content.decode()
+        return {
+            (name.removeprefix("pilothouse_version_cold_start_seconds"), labels.get("le", "")): value
+            for name, labels, value in samples(text)
+            if name.startswith("pilothouse_version_cold_start_seconds")
+        }
+
+    assert set(told().values()) == {0}
+    for seconds in (0.4, 7, 7.5, 9000):
+        count_starts([(fleet.version.pk, seconds)])
+    found = told()
+    assert (found["_bucket", "0.5"], found["_bucket", "6"], found["_bucket", "8"]) == (1, 1, 3)
+    assert (found["_bucket", "3600"], found["_bucket", "+Inf"], found["_count", ""]) == (3, 4, 4)
+    assert found["_sum", ""] == 9014.9
+
+
+def test_gpus_are_told_where_they_are_measured(client: Client, fleet: Fleet) -> None:
+    row = Instance.objects.select_related("version__deployment__project", "version__instance_type").get()
+    now = timezone.now()
+    sampling.store([row], {}, {}, now)
+    assert "pilothouse_instance_gpu_busy{" not in client.get("/metrics").content.decode()
+    usage = {(fleet.project.namespace, row.pod_name): GpuUsage(2, 0.5, 2**30)}
+    sampling.store([row], {}, {}, now + dt.timedelta(seconds=10), usage)
+    MetricSample.objects.update(at=F("at") - dt.timedelta(minutes=1))
+    found = {name: value for name, _, value in samples(client.get("/metrics").content.decode())}
+    assert found["pilothouse_instance_gpu_devices"] == 2
+    assert found["pilothouse_instance_gpu_busy"] == 0.5
+    assert found["pilothouse_instance_gpu_memory_bytes"] == 2**30
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(client: Client, fleet: Fleet) -> None:

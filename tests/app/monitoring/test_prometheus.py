@@ -1,0 +1,274 @@
+"""Numbers over time from a real Prometheus, which reads a model server's text, an exporter's and the platform's own."""
+
+import datetime as dt
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from accounts.errors import Unavailable
+from deployments.models import DeploymentVersion, Instance
+from monitoring.metrics import query, sampling, source
+from monitoring.metrics.cells import Cell, Scope
+from monitoring.metrics.gpus import GpuUsage
+from monitoring.metrics.prometheus import PrometheusSource, SourceUnavailable
+from monitoring.metrics.scraping import Usage
+from monitoring.models import MetricSample
+from serving.metrics import SharedMetrics
+from tests.app import factories
+from tests.app.monitoring.conftest import Fleet
+from tests.support import prometheus
+from tests.support.stack import eventually
+from tests.support.web import serving
+
+DCGM = """# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
+# TYPE DCGM_FI_DEV_GPU_UTIL gauge
+DCGM_FI_DEV_GPU_UTIL{{gpu="0",UUID="GPU-a",device="nvidia0",modelName="NVIDIA A100",container="serving",{who}}} 80
+DCGM_FI_DEV_GPU_UTIL{{gpu="1",UUID="GPU-b",device="nvidia1",modelName="NVIDIA A100",container="serving",{who}}} 40
+DCGM_FI_DEV_GPU_UTIL{{gpu="2",UUID="GPU-c",device="nvidia2",modelName="NVIDIA A100"}} 5
+# HELP DCGM_FI_DEV_FB_USED Framebuffer memory used (in MiB).
+# TYPE DCGM_FI_DEV_FB_USED gauge
+DCGM_FI_DEV_FB_USED{{gpu="0",UUID="GPU-a",device="nvidia0",modelName="NVIDIA A100",container="serving",{who}}} 1024
+DCGM_FI_DEV_FB_USED{{gpu="1",UUID="GPU-b",device="nvidia1",modelName="NVIDIA A100",container="serving",{who}}} 2048
+"""
+
+
+@contextmanager
+def texts(tell: Callable[[], str]) -> Iterator[str]:
+    """A server of ``/metrics``; gives host and port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = tell().encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def job(name: str, target: str, **labels: str) -> dict[str, object]:
+    return {"job_name": name, "static_configs": [{"targets": [target], "labels": labels}]}
+
+
+class Place:
+    """One pod that Prometheus reads."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.pod = SharedMetrics(1)
+        self.part = self.pod.part(0)
+        self.part.loading()
+        self.source: PrometheusSource
+
+    def text(self) -> str:
+        return self.pod.text({"deployment": "churn"})
+
+    def answer(self, count: int, code: int = 200, seconds: float = 0.02) -> None:
+        for _ in range(count):
+            self.part.began()
+            self.part.ended("request", code, seconds)
+
+    def total(self, scope: Scope | None = None, minutes: float = 5) -> Cell:
+        now = timezone.now()
+        scope = scope or Scope((self.fleet.version.pk,))
+        return self.source.total(scope, now - dt.timedelta(minutes=minutes), now, now)
+
+
+@pytest.fixture
+def place(fleet: Fleet, transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[Place]:
+    place = Place(fleet)
+    DeploymentVersion.objects.update(ready_instances=1)
+    who = f'namespace="{fleet.project.namespace}",pod="{fleet.instance.pod_name}"'
+    with ExitStack() as stack:
+        pod = stack.enter_context(texts(place.text))
+        exporter = stack.enter_context(texts(lambda: DCGM.format(who=who)))
+        platform = urlsplit(stack.enter_context(serving())).netloc
+        jobs = [
+            job("pods", pod, namespace=fleet.project.namespace, pod=fleet.instance.pod_name),
+            job("pods-again", pod, namespace=fleet.project.namespace, pod=fleet.instance.pod_name),
+            job("dcgm", exporter, namespace="gpu-operator", pod="exporter-1"),
+            {**job("pilothouse", platform), "honor_labels": True},
+        ]
+        settings.PILOTHOUSE_PROMETHEUS_URL = stack.enter_context(prometheus.running(jobs, tmp_path))
+        settings.PILOTHOUSE_PROMETHEUS_INTERVAL = 1
+        place.source = PrometheusSource.of_settings()
+        eventually(lambda: place.total(minutes=0.2).levels.get("instances"), "the platform's first readings")
+        eventually(lambda: "in_flight" in place.total(minutes=0.2).levels, "the pod's first readings")
+        yield place
+        place.source.close()
+
+
+def test_what_pods_exporters_and_the_platform_tell_comes_together(place: Place, fleet: Fleet) -> None:
+    version, instance = fleet.version, fleet.instance
+    place.answer(40)
+    place.answer(10, code=500, seconds=0.2)
+    place.part.began()
+    whole = eventually(lambda: _all_of(place, 50), "50 requests")
+    assert whole.counts["errors"] == pytest.approx(10, rel=0.2)
+    assert sum(whole.buckets) == pytest.approx(whole.counts["requests"], rel=0.01)
+    values = whole.values()
+    assert values["error_rate"] == pytest.approx(0.2, rel=0.1)
+    assert values["p50"] == pytest.approx(0.0175, abs=0.008)
+    assert values["p99"] is not None
+    assert 0.1 < values["p99"] <= 0.25
+    # Two GPUs at 80 and 40 per cent; the third is nobody's.
+    eventually(lambda: place.total(minutes=0.2).levels.get("gpu_devices") == 2, "the exporter's readings")
+    values = place.total(minutes=0.2).values()
+    assert (values["gpu_use"], values["gpu_memory"]) == (pytest.approx(0.6), pytest.approx(3 * 2**30))
+    measured = place.source.gpu_usage()[fleet.project.namespace, instance.pod_name]
+    assert measured == GpuUsage(2, pytest.approx(1.2), 3 * 2**30)
+    eventually(lambda: place.total(minutes=0.1).levels.get("in_flight") == 1, "one request under way")
+
+    # Of one instance; of another nothing.
+    one = eventually(lambda: _all_of(place, 50, Scope((version.pk,), instance.pk)), "50 requests of the instance")
+    assert place.total(Scope((version.pk,), instance.pk), minutes=0.2).levels["gpu_devices"] == 2
+    other = place.total(Scope((version.pk,), uuid.uuid4()))
+    assert (other.counts["requests"], other.levels) == (0, {})
+
+
+def test_restarts_cold_starts_queue_and_use_come_from_the_platform(place: Place, fleet: Fleet) -> None:
+    Instance.objects.update(ready_at=timezone.now(), time_created=timezone.now() - dt.timedelta(seconds=40))
+    Instance.objects.update(restarts=2)
+    row = Instance.objects.select_related("version__deployment__project", "version__instance_type").get()
+    usage = {(fleet.project.namespace, fleet.instance.pod_name): Usage(0.75, 5e8)}
+    request = factories.request(fleet.version, batch=True)
+    type(request).objects.update(time_created=timezone.now() - dt.timedelta(seconds=90))
+    sampling.store([row], {}, usage, timezone.now())
+
+    def told() -> bool:
+        values = place.total().values()
+        now = place.total(minutes=0.2).values()
+        counted = all(values[name] for name in ("restarts", "cold_starts", "queue_age"))
+        return counted and bool(now["queue"]) and now["cpu"] == pytest.approx(0.75)
+
+    eventually(told, "the platform's numbers")
+    values = place.total().values()
+    assert values["restarts"] == pytest.approx(2, rel=0.3)
+    assert values["cold_starts"] == pytest.approx(1, rel=0.3)
+    assert values["cold_start_seconds"] == pytest.approx(40, rel=0.05)
+    assert values["cold_start_p95"] is not None
+    assert 32 < values["cold_start_p95"] <= 48
+    assert values["queue_age"] >= 90
+    assert values["memory_peak"] == pytest.approx(5e8)
+
+
+def test_charts_and_the_public_api_read_it(place: Place, fleet: Fleet, client: Client) -> None:
+    place.answer(30)
+    eventually(lambda: _all_of(place, 30), "30 requests")
+    MetricSample.objects.all().delete()  # nothing of this is the platform's own
+
+    def shown() -> dict[str, Any] | None:
+        now = timezone.now()
+        found = query.series(Scope((fleet.version.pk,)), now - dt.timedelta(minutes=5), now, now)
+        return found if any(found["series"]["requests"]) else None
+
+    found = eventually(shown, "a chart with requests")
+    assert found["step"] == 10
+    assert {len(column) for column in found["series"].values()} == {len(found["times"])}
+    rates = [rate for rate in found["series"]["requests"] if rate is not None]
+    assert 15 < sum(rates) * 10 < 70  # what comes at the border of two cells is in both, scaled down
+    assert found["series"]["requests"][0] is None  # Prometheus was not there yet: a gap, not a zero
+    client.force_login(factories.superuser())
+    url = f"/api/v1/projects/{fleet.project.name}/time-series/data"
+    answer = client.get(url, {"metric": "deployments.requests", "aggregation_period": 60})
+    assert answer.status_code == 200, answer.content
+    assert sum(point["value"] for point in answer.json()["data_points"]) > 0
+    page = client.get(f"/projects/{fleet.project.name}/deployments/named/churn/versions/v1/metrics/")
+    assert page.status_code == 200
+
+
+def test_how_well_a_span_is_known(place: Place, fleet: Fleet) -> None:
+    now = timezone.now()
+    known = place.source.coverage(fleet.version.pk, now - dt.timedelta(minutes=10), now)
+    assert known.latest is not None
+    assert abs((now - known.latest).total_seconds()) < 30
+    assert 0 < known.share < 0.8
+    assert not known.held
+    assert place.source.coverage(uuid.uuid4(), now - dt.timedelta(minutes=10), now).latest is None
+
+
+def test_a_question_about_weeks_is_asked_in_parts(place: Place, fleet: Fleet) -> None:
+    now = timezone.now()
+    step, cells = place.source.cells(Scope((fleet.version.pk,)), now - dt.timedelta(days=10), now, now, step=60)
+    assert step == 60
+    assert cells
+    assert cells[-1].at > now.timestamp() - 180
+
+
+def _all_of(place: Place, count: int, scope: Scope | None = None) -> Cell | None:
+    whole = place.total(scope)
+    return whole if whole.counts["requests"] >= count * 0.95 else None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (503, b"overloaded", "answers 503: overloaded"),
+        (400, b'{"status": "error", "error": "parse error"}', "answers 400: parse error"),
+        (200, b"<html>", "answers 200: <html>"),
+    ],
+)
+def test_trouble_is_told_with_the_answer_and_without_secrets(status: int, body: bytes, said: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    now = timezone.now()
+    try:
+        asked = PrometheusSource(f"http://user:hunter2@127.0.0.1:{server.server_address[1]}", token="hunter3")
+        with pytest.raises(SourceUnavailable) as caught:
+            asked.total(Scope((uuid.uuid4(),)), now - dt.timedelta(hours=1), now, now)
+        asked.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert said in caught.value.message
+    assert "hunter" not in caught.value.message
+
+
+@pytest.mark.django_db
+def test_without_it_the_api_says_so_and_the_page_stands(fleet: Fleet, client: Client, settings: Any) -> None:
+    settings.PILOTHOUSE_PROMETHEUS_URL = "http://127.0.0.1:1"
+    assert isinstance(source.current(), PrometheusSource)
+    with pytest.raises(Unavailable, match=r"Prometheus at 127\.0\.0\.1:1 cannot be reached"):
+        query.total(Scope((fleet.version.pk,)), timezone.now() - dt.timedelta(hours=1), timezone.now(), timezone.now())
+    client.force_login(factories.superuser())
+    answer = client.get(f"/api/v1/projects/{fleet.project.name}/deployments/churn/metrics")
+    assert answer.status_code == 503
+    assert "cannot be reached" in str(answer.json())
+    page = client.get(f"/projects/{fleet.project.name}/deployments/named/churn/versions/v1/metrics/")
+    assert page.status_code == 200
+    assert "cannot be reached" in page.content.decode()
