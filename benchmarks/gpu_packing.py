@@ -26,7 +26,7 @@ from benchmarks.gpu_trace import Curve, read_nodes, read_tasks, replay
 from deployments.scheduling.baselines import BestFit, DotProd, GpuPacking, Random
 from deployments.scheduling.fragmentation import FragmentationGradient
 from deployments.scheduling.options import Policy
-from deployments.scheduling.shapes import NodeSpec, PlannerInputError, Shape
+from deployments.scheduling.shapes import NodeSpec, Shape
 from deployments.scheduling.trial import choose
 from deployments.scheduling.workload import Workload
 
@@ -81,10 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.copies < 1:
         parser.error("--copies: give a whole number of at least 1")
-    try:
-        nodes, tasks = read_nodes(options.nodes), read_tasks(options.tasks) * options.copies
-    except (PlannerInputError, ValueError) as error:
-        raise SystemExit(f"bad number in the trace: {error}") from None
+    nodes, tasks = read_nodes(options.nodes), read_tasks(options.tasks) * options.copies
     nodes = [
         NodeSpec(f"{node.name}-{copy}", node.cpu_milli, node.memory_mib, node.gpus, node.model)
         for copy in range(options.copies)

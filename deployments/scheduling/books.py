@@ -8,9 +8,11 @@ from functools import lru_cache
 
 from .claims import AdmissionPolicy, Claim, Grant, Running, Snapshot
 from .fleet import Fleet, Placement
+from .options import Policy
 from .placement import Placer
 from .quota import QuotaTree
 from .shapes import NodeSpec, Shape, fits_empty
+from .trial import choose
 from .value import PilothousePolicy
 from .workload import Workload
 
@@ -57,15 +59,15 @@ class Books:
                     fleet.close(node)
         wanted = {self.shape(claim, flavor) for claim in self.snapshot.waiting for flavor in claim.flavors}
         seen = [claim.shape for claim in self.snapshot.waiting] + [r.claim.shape for r in self.snapshot.running]
-        typical = self.snapshot.workload or (Workload.of(seen) if seen else None)
-        capacity: Counter[str] = Counter()
-        for node in nodes:
-            capacity[node.model] += node.gpus
-        return Placer(
-            fleet,
-            _placement_policy(typical, tuple(sorted(capacity.items()))),
-            sorted(wanted, key=lambda shape: shape.sort_key),
-        )
+        history = self.snapshot.workload
+        if history is not None:
+            policy = _tried_policy(history, nodes)
+        else:
+            capacity: Counter[str] = Counter()
+            for node in nodes:
+                capacity[node.model] += node.gpus
+            policy = _usual_policy(Workload.of(seen) if seen else None, tuple(sorted(capacity.items())))
+        return Placer(fleet, policy, sorted(wanted, key=lambda shape: shape.sort_key))
 
     def shape(self, claim: Claim, flavor: str) -> Shape:
         """The claim's shape bound to the products of that flavor."""
@@ -186,10 +188,17 @@ class Books:
             self.placer.close(node)
 
 
+# Prices of a workload take some time to find and hold for every pass until history is looked at anew.
+
+
 @lru_cache(maxsize=16)
-def _placement_policy(workload: Workload | None, capacity: tuple[tuple[str, int], ...]) -> PilothousePolicy:
-    """Prices of a workload take some time to find and hold for every pass until history is looked at anew."""
+def _usual_policy(workload: Workload | None, capacity: tuple[tuple[str, int], ...]) -> Policy:
     return PilothousePolicy(workload, dict(capacity))
+
+
+@lru_cache(maxsize=16)
+def _tried_policy(workload: Workload, nodes: tuple[NodeSpec, ...]) -> Policy:
+    return choose(workload, nodes)
 
 
 def most_on(shape: Shape, node: NodeSpec) -> int:

@@ -1,5 +1,6 @@
 """The packing benchmark reads other traces of the same form and ends with one JSON object."""
 
+import gzip
 import json
 
 import pytest
@@ -51,13 +52,73 @@ def test_traces_without_memory_are_placed_by_cpu_and_gpu(trace):
     assert replay(read_nodes(trace / "nodes.csv"), tasks, BestFit, seed=1).allocated[-1] > 50
 
 
-@pytest.mark.parametrize(("text", "says"), [("name,cpu_milli\nx,1\n", "num_gpu"), (TASKS.splitlines()[0], "no rows")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name,cpu_milli\nx,1\n", "'num_gpu' is missing"),
+        (TASKS.splitlines()[0], "no rows"),
+        ("", "is empty"),
+        ("\r\n\r\n", "is empty"),
+        (TASKS.replace("t3,8000", "t3,many"), "tasks.csv, line 4, column cpu_milli: 'many' is not a number"),
+        (TASKS.replace("t3,8000", "t3,-1"), "line 4, column cpu_milli: '-1' is not allowed"),
+        (TASKS.replace("t3,8000", "t3,0.5"), "line 4, column cpu_milli: '0.5' is not allowed"),
+        (TASKS.replace("t3,8000", "t3,inf"), "line 4, column cpu_milli: 'inf' is not allowed"),
+        (TASKS.replace("t3,8000", "t3,"), "line 4, column cpu_milli: '' is not a number"),
+        (TASKS.replace("1,500,A|B", "1,5000,A|B"), "line 3, column gpu_milli: '5000' is above 1000"),
+        (TASKS.replace("1,500,A|B", "1,500,A,B"), "line 3: has 7 cells for 6 columns"),
+        (TASKS.replace("memory_mib", "cpu_milli"), "'cpu_milli' is there twice"),
+    ],
+)
 def test_unusable_files_are_refused_with_the_reason(trace, text, says):
-    (trace / "tasks.csv").write_text(text)
-    with pytest.raises(SystemExit, match=says):
+    (trace / "tasks.csv").write_text(text, newline="")
+    with pytest.raises(SystemExit) as refused:
         read_tasks(trace / "tasks.csv")
-    with pytest.raises(SystemExit, match="No such file"):
-        read_nodes(trace / "absent.csv")
+    assert says in str(refused.value)
+
+
+def test_files_that_cannot_be_read_are_named(trace):
+    for name, data, says in (
+        ("absent.csv", None, "No such file"),
+        ("latin.csv", b"sn,cpu_milli,gpu\n\xe9,1,1\n", "byte 17 is not UTF-8"),
+        ("cut.csv.gz", gzip.compress(NODES.encode())[:-9], "end"),
+    ):
+        if data is not None:
+            (trace / name).write_bytes(data)
+        with pytest.raises(SystemExit) as refused:
+            read_nodes(trace / name)
+        assert name in str(refused.value)
+        assert says in str(refused.value)
+
+
+def test_a_node_named_twice_is_refused_with_both_lines(trace):
+    (trace / "nodes.csv").write_text(NODES.replace("n2", "n1"))
+    with pytest.raises(SystemExit, match="line 3, column sn: 'n1' is that of line 2 too"):
+        read_nodes(trace / "nodes.csv")
+
+
+def test_forms_of_the_same_file_read_the_same(trace):
+    """Line ends, byte order marks, gzip, blank lines, more columns, other orders of columns."""
+    expected = read_tasks(trace / "tasks.csv")
+    header, *lines = TASKS.splitlines()
+    turned = "\n".join(",".join(reversed(line.split(","))) for line in (header, *lines))
+    more = "\n".join(f"{line},{'owner' if line == header else 'x'}" for line in (header, *lines))
+    spaced = TASKS.replace(",", " , ")
+    whole = TASKS.replace("t1,4000", "t1,4000.0")
+    listed = TASKS.replace("A|B", "\"['A', 'B']\"")
+    for data in (
+        TASKS.replace("\n", "\r\n").encode(),
+        TASKS.encode("utf-8-sig"),
+        gzip.compress(TASKS.encode()),
+        TASKS.replace("\n", "\n\n").encode(),
+        *(text.encode() for text in (turned, more, spaced, whole, listed)),
+    ):
+        (trace / "tasks.csv").write_bytes(data)
+        assert read_tasks(trace / "tasks.csv") == expected
+
+
+def test_gpus_without_a_share_are_whole(trace):
+    (trace / "tasks.csv").write_text("name,cpu_milli,num_gpu,gpu_milli\na,1,2,\nb,1,,\n")
+    assert read_tasks(trace / "tasks.csv") == [Shape(1, 0, 2, 1000), Shape(1, 0)]
 
 
 def test_arrivals_are_all_tasks_shuffled_and_then_draws(trace):
