@@ -12,8 +12,8 @@ PHASES = (
     ("environment", "Environment"),
     ("scheduling", "Scheduled"),
     ("package", "Image and package"),
-    ("init", "Start of the server"),
-    ("loading", "Code and model loaded"),
+    ("init", "Start of the server and import"),
+    ("loading", "Model loaded"),
     ("ready", "Ready"),
 )
 _LABELS = dict(PHASES)
@@ -113,11 +113,13 @@ def _marks(
             marks.append(("queued", created))  # behind the instances before it
     # A restarted container began after its instance was ready first.
     began = None if ready and instance.started_at and instance.started_at > ready else instance.started_at
+    # The image may take longer than the package: both are there when the container runs.
+    package = max(filter(None, (instance.package_at, began)), default=None)
     return [
         *marks,
         ("scheduling", instance.scheduled_at),
-        ("package", instance.package_at),
-        ("init", began),
+        ("package", package),
+        ("init", instance.loading_at),
         ("loading", ready),
     ]
 

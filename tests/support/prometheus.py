@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import yaml
 
 from tests.support.stack import eventually
@@ -57,7 +58,7 @@ def running(jobs: list[dict[str, object]], folder: Path) -> Iterator[str]:
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:
-        port = eventually(lambda: _port(process), f"Prometheus to listen, see {output}")
+        port = eventually(lambda: _port(process, output), "Prometheus to listen")
         url = f"http://127.0.0.1:{port}"
         eventually(lambda: _ready(url), "Prometheus to be ready")
         yield url
@@ -66,11 +67,9 @@ def running(jobs: list[dict[str, object]], folder: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def _port(process: subprocess.Popen[bytes]) -> int | None:
+def _port(process: subprocess.Popen[bytes], output: Path) -> int | None:
     """The port that the process took: it logs only the one that it was asked for."""
-    import psutil
-
-    assert process.poll() is None, "Prometheus has ended"
+    assert process.poll() is None, f"Prometheus has ended: {output.read_text(errors='replace')[-2000:]}"
     found = psutil.Process(process.pid).net_connections("tcp")
     return next((one.laddr.port for one in found if one.status == psutil.CONN_LISTEN), None)
 

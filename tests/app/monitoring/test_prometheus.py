@@ -142,7 +142,7 @@ def test_what_pods_exporters_and_the_platform_tell_comes_together(place: Place, 
     eventually(lambda: place.total(minutes=0.1).levels.get("in_flight") == 1, "one request under way")
 
     # Of one instance; of another nothing.
-    one = eventually(lambda: _all_of(place, 50, Scope((version.pk,), instance.pk)), "50 requests of the instance")
+    eventually(lambda: _all_of(place, 50, Scope((version.pk,), instance.pk)), "50 requests of the instance")
     assert place.total(Scope((version.pk,), instance.pk), minutes=0.2).levels["gpu_devices"] == 2
     other = place.total(Scope((version.pk,), uuid.uuid4()))
     assert (other.counts["requests"], other.levels) == (0, {})

@@ -89,7 +89,7 @@ def test_a_start_is_told_in_its_phases(site: Site):
     rollout.queued_at, rollout.environment_at, rollout.finished_at = second(0), second(4), second(15)
     new = factories.instance(
         site.second, time_created=second(4), scheduled_at=second(5), package_at=second(7), started_at=second(8),
-        ready_at=second(12),
+        loading_at=second(9), ready_at=second(12),
     )  # fmt: skip
     old = factories.instance(site.first, time_created=second(-99), ready_at=second(-90), deleted_at=second(14))
     early = factories.instance(site.first, time_created=second(-99), deleted_at=second(-50))
@@ -97,8 +97,8 @@ def test_a_start_is_told_in_its_phases(site: Site):
     assert [(lane.instance, lane.new) for lane in found.lanes] == [(old, False), (new, True)]
     phases = [(phase.key, phase.seconds, phase.over) for phase in found.lanes[1].phases]
     assert phases == [
-        ("queued", 1, True), ("environment", 3, True), ("scheduling", 1, True), ("package", 2, True),
-        ("init", 1, True), ("loading", 4, True), ("ready", 8, False),
+        ("queued", 1, True), ("environment", 3, True), ("scheduling", 1, True), ("package", 3, True),
+        ("init", 1, True), ("loading", 3, True), ("ready", 8, False),
     ]  # fmt: skip
     assert found.lanes[1].took == 8
     assert sum(phase.width for phase in found.lanes[1].phases) == pytest.approx(WIDTH)
@@ -124,7 +124,7 @@ def test_what_was_not_stored_belongs_to_the_phase_that_follows(site: Site):
     )  # fmt: skip
     (lane,) = timeline(rollout, [instance], None, second(9)).lanes
     assert [(phase.key, phase.seconds) for phase in lane.phases] == [
-        ("scheduling", 1), ("init", 4), ("loading", 1), ("ready", 3),
+        ("scheduling", 1), ("package", 4), ("loading", 1), ("ready", 3),
     ]  # fmt: skip
 
 
