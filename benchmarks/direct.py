@@ -96,6 +96,8 @@ def main() -> None:
         version = bench.deployment("echo")
         bench.upload(version, 1)
         bench.answered_by(version, 1)
+        # One pod both ways; the autoscaler would start others on the same cores.
+        bench.call("PATCH", version, json={"maximum_instances": 1})
         pod_url, pod_pids = pod_of(bench)
         through_url = bench.url + version + "/requests"
         through_pids = [bench.pids["web"], bench.pids["postgresql"], bench.pids["valkey"]]

@@ -6,6 +6,7 @@ more than a sentence. Access is looked up once a second and process: a token tha
 changed, is noticed that much later here.
 """
 
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -116,7 +117,10 @@ class DirectRequests:
         return known
 
     async def _answer(self, send: Send, status: int, content: Any, extra: list[tuple[bytes, bytes]]) -> None:
-        body = orjson.dumps(content)
+        try:
+            body = orjson.dumps(content)
+        except orjson.JSONEncodeError:  # nested deeper than orjson goes
+            body = json.dumps(content).encode()
         headers = [*self._headers, *extra, (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

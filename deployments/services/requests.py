@@ -153,6 +153,10 @@ def create_requests(
     bodies = []
     for item in items:
         validate_input(version.deployment, item)
+        if request_rows.storable(item) != item:
+            raise Invalid(
+                data="A text holds the character U+0000, which a queued request cannot keep; send it directly"
+            )
         bodies.append(_encode(item))
     waiting = Request.objects.filter(
         version=version, batch=True, status__in=[Status.PENDING, Status.PROCESSING]
@@ -245,7 +249,7 @@ def error_text(status: int, answer: Any) -> str:
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, dict):
         kind, message = str(error.get("type") or "Error"), str(error.get("message") or "")
-        return f"{kind}: {message}".rstrip(": ")[:10_000]
+        return f"{kind}: {message}".rstrip(": ")[:10_000].replace("\0", "\ufffd")
     return f"The instance answered with HTTP {status} and no result."
 
 

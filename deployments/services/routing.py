@@ -11,9 +11,10 @@ import time
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import aiohttp
 import redis.asyncio
@@ -24,11 +25,14 @@ from deployments import cluster as clusters
 from deployments import hints
 from deployments.models import DeploymentVersion, Instance, Revision
 from deployments.services import scaling
+from deployments.services.pod_http import ConnectionLost, NotConnected, PodConnections
 from deployments.services.threads import in_thread
 from kube.connect import path_of
 from kube.errors import ClusterUnreachable
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FRESH_SECONDS = 1.0
 POLL_SECONDS = 0.15
@@ -79,7 +83,7 @@ class Reply:
 
 
 class _Loop:
-    """One HTTP session and the known fleets of an event loop."""
+    """The connections and the known fleets of an event loop."""
 
     def __init__(self) -> None:
         ssl = None
@@ -87,6 +91,7 @@ class _Loop:
             ssl = clusters.current().ssl_context()
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=ssl if ssl is not None else True)
         self.session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        self.pods = PodConnections()
         self.fleets: dict[uuid.UUID, Fleet] = {}
         self.listener = asyncio.create_task(self._listen())
 
@@ -112,6 +117,7 @@ class _Loop:
         with suppress(asyncio.CancelledError):
             await self.listener
         await self.session.close()
+        self.pods.close()
 
 
 _loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]" = weakref.WeakKeyDictionary()
@@ -213,6 +219,47 @@ def address(endpoint: Endpoint) -> tuple[str, dict[str, str]]:
     return cluster.server + path, cluster.auth_headers()
 
 
+async def _reach(
+    version_id: uuid.UUID,
+    seconds: float,
+    patience: float | None,
+    ask: Callable[[Endpoint, float], Awaitable[T]],
+) -> tuple[Fleet, Endpoint, T]:
+    """What ``ask(endpoint, seconds left)`` gives of a ready instance, having gone on to another one when need be.
+
+    The caller takes the request from ``fleet.running`` when it is done with it. Raises as `open_reply`.
+    """
+    fleet = _here().fleets.setdefault(version_id, Fleet())
+    until = time.monotonic() + seconds
+    wait_until = until if patience is None else min(until, time.monotonic() + patience)
+    avoid: set[uuid.UUID] = set()
+    interruptions = 0
+    while True:
+        endpoint = await _endpoint(version_id, fleet, avoid, wait_until)
+        fleet.running[endpoint.instance_id] += 1
+        try:
+            return fleet, endpoint, await ask(endpoint, max(until - time.monotonic(), 0.001))
+        except BaseException as error:
+            fleet.running[endpoint.instance_id] -= 1
+            interruptions += isinstance(error, ConnectionLost)
+            if interruptions > INTERRUPTIONS:
+                raise Unavailable(
+                    "The instance that worked on the request went away. If it ran out of memory, choose a larger "
+                    "instance type.",
+                    code="interrupted",
+                ) from error
+            if isinstance(error, TimeoutError):
+                raise Timeout(f"The instance did not answer within {seconds:g} seconds.", code="timeout") from None
+            if isinstance(error, ClusterUnreachable):
+                raise Unavailable(f"{error}", code="cluster_unreachable", retry_after=10) from error
+            if not isinstance(error, NotConnected | ConnectionLost):
+                raise
+        avoid.add(endpoint.instance_id)
+        await _refresh(version_id, fleet)
+        if fleet.pick(avoid) is None:
+            await asyncio.sleep(POLL_SECONDS)
+
+
 @asynccontextmanager
 async def open_reply(
     version_id: uuid.UUID,
@@ -226,67 +273,37 @@ async def open_reply(
 
     Raises Unavailable when no instance is there within ``seconds``, Timeout when one is but does not answer.
     """
-    here = _here()
-    fleet = here.fleets.setdefault(version_id, Fleet())
-    until = time.monotonic() + seconds
-    wait_until = until if patience is None else time.monotonic() + patience
-    avoid: set[uuid.UUID] = set()
-    interruptions = 0
-    while True:
-        endpoint = await _endpoint(version_id, fleet, avoid, min(until, wait_until))
-        fleet.running[endpoint.instance_id] += 1
-        try:
-            try:
-                response = await _post(here.session, endpoint, path, body, headers, until)
-            except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError, _Refused):
-                response = None
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-                response = None
-                interruptions += 1
-                if interruptions > INTERRUPTIONS:
-                    raise Unavailable(
-                        "The instance that worked on the request went away. If it ran out of memory, choose a larger "
-                        "instance type.",
-                        code="interrupted",
-                    ) from error
-            except TimeoutError:
-                raise Timeout(f"The instance did not answer within {seconds:g} seconds.", code="timeout") from None
-            except ClusterUnreachable as error:
-                raise Unavailable(f"{error}", code="cluster_unreachable", retry_after=10) from error
-            if response is not None:
-                try:
-                    yield endpoint, response
-                finally:
-                    response.release()
-                return
-        finally:
-            fleet.running[endpoint.instance_id] -= 1
-        avoid.add(endpoint.instance_id)
-        await _refresh(version_id, fleet)
-        if fleet.pick(avoid) is None:
-            await asyncio.sleep(POLL_SECONDS)
+    session = _here().session
+    fleet, endpoint, response = await _reach(
+        version_id, seconds, patience, lambda endpoint, left: _open(session, endpoint, path, body, headers, left)
+    )
+    try:
+        yield endpoint, response
+    finally:
+        response.release()
+        fleet.running[endpoint.instance_id] -= 1
 
 
-class _Refused(Exception):
-    """The way to the instance exists but nobody listens at its end."""
-
-
-async def _post(
-    session: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: bytes, headers: dict[str, str], until: float
+async def _open(
+    session: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: bytes, headers: dict[str, str], left: float
 ) -> aiohttp.ClientResponse:
     base, extra = address(endpoint)
-    left = max(until - time.monotonic(), 0.001)
     limits = aiohttp.ClientTimeout(total=left, sock_connect=min(CONNECT_SECONDS, left))
-    response = await session.post(
-        base + path, data=body, headers={**headers, **extra}, timeout=limits, allow_redirects=False
-    )
+    try:
+        response = await session.post(
+            base + path, data=body, headers={**headers, **extra}, timeout=limits, allow_redirects=False
+        )
+    except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
+        raise NotConnected(str(error)) from None
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionLost(str(error)) from error
     if settings.PILOTHOUSE_ROUTE == "pods" or response.status not in (404, 502, 503):
         return response
     # The API server's own answers are Status objects: the pod is gone, or does not listen.
     content = await response.read()
     if b'"kind":"Status"' in content.replace(b" ", b""):
         response.release()
-        raise _Refused
+        raise NotConnected("The API server does not reach the pod")
     return response
 
 
@@ -303,10 +320,22 @@ async def send(
 
     With ``patience`` the wait for a ready instance ends after that many seconds.
     """
+    if settings.PILOTHOUSE_ROUTE == "pods":
+        pods = _here().pods
+        fleet, endpoint, answer = await _reach(
+            version_id,
+            seconds,
+            patience,
+            lambda endpoint, left: pods.post(
+                endpoint.address, endpoint.port, path, headers, body, connect_seconds=CONNECT_SECONDS, seconds=left
+            ),
+        )
+        fleet.running[endpoint.instance_id] -= 1
+        return Reply(endpoint, answer.status, answer.body)
     try:
         async with open_reply(version_id, path, body, headers, seconds, patience) as (endpoint, response):
             return Reply(endpoint, response.status, await response.read())
-    except (aiohttp.ClientError, TimeoutError) as error:
-        if isinstance(error, TimeoutError):
-            raise Timeout(f"The instance did not answer within {seconds:g} seconds.", code="timeout") from None
+    except TimeoutError:
+        raise Timeout(f"The instance did not answer within {seconds:g} seconds.", code="timeout") from None
+    except aiohttp.ClientError as error:
         raise Unavailable("The instance went away while it answered.", code="interrupted") from error

@@ -14,8 +14,8 @@ from django.utils import timezone
 from accounts.errors import ServiceError, Timeout
 from deployments import background, valkey
 from deployments.models import DeploymentVersion, Request
+from deployments.services import request_rows, routing
 from deployments.services import requests as service
-from deployments.services import routing
 from deployments.services.load import METER
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _save(row: Request, old: str, instance_id: uuid.UUID | None) -> None:
         "output_size": row.output_size,
         "time_completed": row.time_completed,
         "expires_at": timezone.now() + dt.timedelta(seconds=version.request_retention_time),
-        "result": row.result,
+        "result": request_rows.storable(row.result),
     }
     if not full:
         columns["request_data"] = None

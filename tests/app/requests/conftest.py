@@ -6,8 +6,10 @@ import json
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 from aiohttp import web
 from pytest_django import Settings
 
@@ -17,9 +19,17 @@ from deployments.models import DeploymentVersion, Instance
 from deployments.services import routing
 from tests.app import factories
 
+if TYPE_CHECKING:
+    from pytest_asyncio.plugin import LoopFactory
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _numbers = itertools.count(2)
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> "dict[str, LoopFactory]":
+    """Web processes run on uvloop, workers on asyncio's own loop."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 async def echo(request: web.Request) -> web.StreamResponse:

@@ -5,6 +5,7 @@ from typing import Any
 
 import celery.exceptions
 import pytest
+from aiohttp import web
 from django.utils import timezone
 
 from accounts.errors import Conflict, Invalid
@@ -155,3 +156,23 @@ def test_old_requests_are_forgotten(version: DeploymentVersion) -> None:
     kept = factories.request(version, status=Status.COMPLETED)
     sweeping.expire_requests()
     assert set(Request.objects.values_list("pk", flat=True)) == {waiting.pk, kept.pk}
+
+
+def test_the_character_that_the_database_does_not_keep(sender: User, version: DeploymentVersion, pods: Pods) -> None:
+    with pytest.raises(Invalid, match=r"U\+0000") as caught:
+        requests.create_requests(sender, version, [{"a": "x"}, {"a": ["x\0"]}])
+    assert list(caught.value.fields) == ["data"]
+    assert not Request.objects.exists()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"result": {"a": "x\0y"}})
+
+    pods.start(answer)
+    done = run(requests.create_requests(sender, version, [{}])[0])
+    assert (done.status, done.result) == (Status.COMPLETED, {"a": "x\ufffdy"})
+
+
+def test_a_failure_may_name_that_character(sender: User, version: DeploymentVersion, pods: Pods) -> None:
+    pods.start(failing(500, "ValueError", "no \0"))
+    done = run(requests.create_requests(sender, version, [{}])[0])
+    assert (done.status, done.error_message) == (Status.FAILED, "ValueError: no \ufffd")

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 from django.utils import timezone
 
 from accounts.models import Membership, Token, User
@@ -81,6 +82,15 @@ def test_a_failed_function(client: Client, pods: Pods) -> None:
     pods.start(failing(500, "KeyError", "'x'"))
     body = client.post().json()
     assert (body["status"], body["success"], body["error_message"]) == ("failed", False, "KeyError: 'x'")
+
+
+def test_an_answer_nested_deeper_than_others(client: Client, pods: Pods) -> None:
+    async def deep(request: web.Request) -> web.StreamResponse:
+        return web.Response(text='{"result": ' + "[" * 400 + "]" * 400 + "}", content_type="application/json")
+
+    pods.start(deep)
+    response = client.post()
+    assert (response.status_code, response.json()["success"]) == (200, True)
 
 
 def test_refusals_that_are_a_sentence(client: Client, pods: Pods, version: DeploymentVersion) -> None:
