@@ -178,7 +178,7 @@ def quota_lines(world: snapshots.World) -> list[Line]:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """A claim that holds devices without having been asked anything lately."""
+    """A claim that holds devices without having done anything lately."""
 
     claim: GpuClaim
     since: dt.datetime
@@ -188,13 +188,13 @@ class Idle:
 def idle_claims(world: snapshots.World, after: dt.timedelta = dt.timedelta(minutes=10)) -> list[Idle]:
     placed = [claim for claim in world.claims if claim.state == State.PLACED and claim.devices and claim.part >= 0]
     try:
-        asked = idle.last_asked(placed)
+        worked = idle.last_at_work(placed)
     except redis.RedisError:
         return []
     prices = {flavor.name: flavor.price for flavor in world.rules.flavors}
     found = []
     for claim in placed:
-        since = idle.idle_since(claim, asked)
+        since = idle.idle_since(claim, worked)
         if since is not None and world.now - since > after:
             hours = (world.now - since).total_seconds() / 3600
             found.append(Idle(claim, since, hours * claim.demand * prices.get(claim.flavor, 0.0)))

@@ -1,4 +1,7 @@
-"""Devices that hold a place without being asked anything: taken back after a while, and given again on a request."""
+"""Devices that hold a place without doing anything: taken back after a while, and given again on a request.
+
+A version is at work when it is asked something, and when its GPUs are seen at work where that is measured.
+"""
 
 import datetime as dt
 import uuid
@@ -6,7 +9,7 @@ from collections.abc import Iterable
 
 import redis
 
-from deployments.models import GpuClaim, GpuPolicy, Request
+from deployments.models import GpuClaim, GpuPolicy, Instance, Request
 from deployments.services import load
 from deployments.services.gpu import claims as claims_of
 
@@ -32,11 +35,22 @@ def last_asked(claims: Iterable[GpuClaim]) -> dict[uuid.UUID, dt.datetime]:
     return found
 
 
-def idle_since(claim: GpuClaim, asked: dict[uuid.UUID, dt.datetime]) -> dt.datetime | None:
+def last_at_work(claims: Iterable[GpuClaim]) -> dict[uuid.UUID, dt.datetime]:
+    """As `last_asked`; GPUs that were seen at work without being asked count as well."""
+    claims = list(claims)
+    found = last_asked(claims)
+    versions = {claim.version_id for claim in claims if claim.version_id is not None}
+    running = Instance.objects.filter(version__in=versions, deleted_at=None, gpu_busy_at__isnull=False)
+    for key, at in running.values_list("version", "gpu_busy_at"):
+        found[key] = max(at, found.get(key, at))
+    return found
+
+
+def idle_since(claim: GpuClaim, worked: dict[uuid.UUID, dt.datetime]) -> dt.datetime | None:
     """Since when a placed claim has had nothing to do; None for one that holds nothing."""
     if claim.state != State.PLACED or claim.version_id is None or claim.placed_at is None:
         return None
-    return max(claim.placed_at, asked.get(claim.version_id, claim.placed_at))
+    return max(claim.placed_at, worked.get(claim.version_id, claim.placed_at))
 
 
 def release(policy: GpuPolicy, claims: list[GpuClaim], now: dt.datetime) -> None:
@@ -46,13 +60,13 @@ def release(policy: GpuPolicy, claims: list[GpuClaim], now: dt.datetime) -> None
     limit = dt.timedelta(minutes=policy.idle_minutes)
     placed = [claim for claim in claims if claim.state == State.PLACED and claim.devices and claim.part >= 0]
     try:
-        asked = last_asked(placed)
+        worked = last_at_work(placed)
     except redis.RedisError:
         return  # without knowing the load nothing is taken from anybody
     for claim in placed:
-        since = idle_since(claim, asked)
+        since = idle_since(claim, worked)
         if since is not None and now - since > limit:
-            let_go(claim, f"No request came for {policy.idle_minutes} minutes, so its devices were taken back.", now)
+            let_go(claim, f"It did nothing for {policy.idle_minutes} minutes, so its devices were taken back.", now)
 
 
 def let_go(claim: GpuClaim, why: str, now: dt.datetime) -> None:

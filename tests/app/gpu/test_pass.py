@@ -16,6 +16,7 @@ from deployments.models import (
     GpuPriority,
     GpuTenant,
     GpuUse,
+    Instance,
     InstanceTypeGroup,
     InstanceTypeGroupItem,
     Rollout,
@@ -410,6 +411,25 @@ def test_idle_devices_are_taken_back_and_given_again_on_a_request(fleet: Fleet, 
     DeploymentVersion.objects.filter(pk=version.pk).update(last_request_at=fleet.now + dt.timedelta(seconds=1))
     fleet.pass_(5)
     assert claim_of(version).state == "placed"
+
+
+def test_gpus_at_work_are_not_idle_without_requests_either(fleet: Fleet, flavor: GpuFlavor, version_of: Make):
+    GpuPolicy.objects.filter(id=1).update(idle_minutes=10)
+    fleet.nodes = [node("n1", 1)]
+    version = version_of()
+    fleet.pass_()
+    fleet.start()
+    instance = factories.instance(factories.revision(version))
+    Instance.objects.filter(pk=instance.pk).update(gpu_busy_at=fleet.now + dt.timedelta(minutes=9))
+    fleet.pass_(660)
+    assert claim_of(version).state == "placed"
+    fleet.pass_(660)
+    claim = claim_of(version)
+    assert (claim.state, claim.reason_code) == ("released", "idle-released")
+    # An instance that is on its way out may still work: that asks for nothing.
+    Instance.objects.filter(pk=instance.pk).update(gpu_busy_at=fleet.now + dt.timedelta(seconds=1))
+    fleet.pass_(5)
+    assert claim_of(version).state == "released"
 
 
 def test_a_deleted_or_suspended_owner_gives_its_place_back(fleet: Fleet, flavor: GpuFlavor, version_of: Make):
