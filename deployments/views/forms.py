@@ -5,9 +5,10 @@ from typing import Any
 
 from django import forms
 
-from accounts.models import Project
+from accounts.models import Project, User
 from deployments.models import DataType, DeploymentVersion, Environment, InstanceType, ModelVersion
 from deployments.services.bootstrap import DEFAULT_ENVIRONMENT, DEFAULT_INSTANCE_TYPE, IMAGE_RUNTIME
+from deployments.services.gpu import policy
 from deployments.views.examples import all_examples
 
 SOURCES = (
@@ -210,9 +211,18 @@ class VersionForm(RunsForm):
     instance_processes = forms.IntegerField(
         label="Processes", help_text="Copies of the code in each instance; more use more memory."
     )
+    gpu_priority = forms.ChoiceField(
+        required=False, label="Priority level", help_text="Who gets GPUs first when there are not enough."
+    )
 
     def __init__(self, *args: Any, version: DeploymentVersion | None = None, **kwargs: Any) -> None:
         super().__init__(*args, version=version, **kwargs)
+        levels = [level.name for level in policy.usable_levels(self.project)]
+        if levels:
+            self.fields["gpu_priority"].choices = [("", "Default"), *((name, name) for name in levels)]  # type: ignore[attr-defined]
+            self.initial["gpu_priority"] = version.gpu_priority.name if version and version.gpu_priority else ""
+        else:
+            del self.fields["gpu_priority"]  # the platform team has made none
         own = ("request_retention_mode", "request_retention_time", "instance_processes")
         row = version or DeploymentVersion()
         self.initial = {**{name: getattr(row, name) for name in own}, **self.initial}
@@ -221,6 +231,11 @@ class VersionForm(RunsForm):
     def settings(self) -> dict[str, Any]:
         names = ("version", "description", "request_retention_mode", "request_retention_time", "instance_processes")
         return {**super().settings(), **{name: self.cleaned_data[name] for name in names}}
+
+    def save_level(self, actor: User, version: DeploymentVersion) -> None:
+        """The priority level, which the GPU services keep. Raises Invalid."""
+        if "gpu_priority" in self.fields:
+            policy.set_version_priority(actor, version, self.cleaned_data["gpu_priority"] or None)
 
 
 class VariableForm(forms.Form):

@@ -27,6 +27,7 @@ TABS = (
     ("members", "Members", "project-members", False),
     ("service-users", "Service users", "project-service-users", True),
     ("variables", "Variables", "project-variables", False),
+    ("instance-types", "Instance types", "project-instance-types", False),
     # Pages of `monitoring`, named by their routes.
     ("alerts", "Alerts", "project-alerts", False),
     ("webhooks", "Webhooks", "project-webhooks", False),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
@@ -63,7 +64,9 @@ def version_update(request: HttpRequest, tenant: Tenant, deployment: str, versio
     form = _version_form(tenant, found, request.POST)
     if form.is_valid():
         try:
-            row = deployments.update_version(user_of(request), found, **form.settings())
+            with transaction.atomic():
+                row = deployments.update_version(user_of(request), found, **form.settings())
+                form.save_level(user_of(request), row)
         except ServiceError as error:
             add_errors(form, error)
         else:
@@ -146,7 +149,9 @@ def version_create(request: HttpRequest, tenant: Tenant, deployment: str) -> Htt
     form = VersionForm(request.POST or None, project=tenant.project, version=template)
     if request.method == "POST" and form.is_valid():
         try:
-            made = deployments.create_version(user, row, **form.settings())
+            with transaction.atomic():
+                made = deployments.create_version(user, row, **form.settings())
+                form.save_level(user, made)
         except ServiceError as error:
             add_errors(form, error)
         else:

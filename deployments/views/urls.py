@@ -7,6 +7,7 @@ from deployments.views import (
     deployments,
     gpu,
     gpu_what_if,
+    instance_types,
     internal,
     palette,
     preflight,
@@ -27,6 +28,7 @@ version_patterns = [
     path("logs/", versions.logs, name="version-logs"),
     path("requests/", versions.requests, name="version-requests"),
     path("requests/<uuid:request_id>/", versions.request_detail, name="version-request"),
+    path("requests/<uuid:request_id>/delete/", versions.request_delete, name="version-request-delete"),
     path("revisions/", revisions.history, name="version-revisions"),
     path("revisions/new/", revisions.create, name="revision-create"),
     path("revisions/<int:number>/", revisions.detail, name="revision"),
@@ -77,6 +79,10 @@ settings_patterns = [
     path("variables/add/", project_settings.variable_create, name="project-variable-create"),
     path("variables/<uuid:variable_id>/", project_settings.variable_change, name="project-variable"),
     path("variables/<uuid:variable_id>/delete/", project_settings.variable_delete, name="project-variable-delete"),
+    path("instance-types/", instance_types.overview, name="project-instance-types"),
+    path("instance-types/new/", instance_types.group_create, name="instance-type-group-create"),
+    path("instance-types/<uuid:group_id>/", instance_types.group_detail, name="instance-type-group"),
+    path("instance-types/<uuid:group_id>/delete/", instance_types.group_delete, name="instance-type-group-delete"),
     path("audit/", project_settings.audit, name="project-audit"),
 ]
 

@@ -5,13 +5,15 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
+from accounts.access import Permission
 from deployments.models import Deployment, DeploymentVersion, EnvironmentBuild, InstanceEvent, Rollout
 from deployments.services import lookup
+from deployments.services import requests as request_service
 from deployments.views import rollouts, tryit
 from deployments.views.gate import Tenant, in_project, user_of
-from deployments.views.render import Crumb, respond
+from deployments.views.render import Crumb, done, respond
 from deployments.views.samples import sample_for
 from deployments.views.snippets import endpoint, snippets
 
@@ -182,3 +184,14 @@ def request_detail(
         "result": json.dumps(row.result, indent=2, ensure_ascii=False),
     }
     return respond(request, "deployments/request.html", context)
+
+
+@require_POST
+@in_project(Permission.PROJECT_EDIT)
+def request_delete(
+    request: HttpRequest, tenant: Tenant, deployment: str, version: str, request_id: str
+) -> HttpResponse:
+    """Forget a request; one that still waits is cancelled by it."""
+    found = named(request, tenant, deployment, version)
+    request_service.delete(user_of(request), found, request_id)
+    return done(request, address("version-requests", found), "Request deleted")

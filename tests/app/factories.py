@@ -24,6 +24,8 @@ from deployments.models import (
     Environment,
     Instance,
     InstanceType,
+    InstanceTypeGroup,
+    InstanceTypeGroupItem,
     Model,
     ModelVersion,
     Request,
@@ -105,6 +107,14 @@ def instance_type(name: str = "512mb", **fields: Any) -> InstanceType:
     if not fields:
         return InstanceType.objects.get(name=name)
     return InstanceType.objects.create(name=name, **{"cpu": 0.25, "memory": 512, **fields})
+
+
+def instance_type_group(project: Project, name: str, *types: str) -> InstanceTypeGroup:
+    """A group of instance types in this order."""
+    group = InstanceTypeGroup.objects.create(project=project, name=name)
+    for place, kind in enumerate(types):
+        InstanceTypeGroupItem.objects.create(group=group, instance_type=instance_type(kind), priority=place)
+    return group
 
 
 def deployment(project: Project | None = None, name: str = "", **fields: Any) -> Deployment:

@@ -20,6 +20,7 @@ from deployments.models import (
     EnvironmentVariable,
     GpuClaim,
     Instance,
+    InstanceTypeGroup,
     Model,
     ModelVersion,
     Request,
@@ -56,6 +57,7 @@ class Site:
     webhook: Webhook
     rule: AlertRule
     claim: GpuClaim
+    group: InstanceTypeGroup
 
     @property
     def names(self) -> list[str]:
@@ -134,6 +136,7 @@ def site(db: None) -> Site:
         claim=GpuClaim.objects.create(
             project=project, version=version, label="ranker/v1", devices=1, cpu_milli=1000, memory_mib=1024
         ),
+        group=factories.instance_type_group(project, "small-first", "512mb", "1024mb"),
     )
 
 

@@ -32,6 +32,9 @@ PAGES = {
     "project-members": "viewer",
     "project-service-users": "admin",
     "project-variables": "viewer",
+    "project-instance-types": "viewer",
+    "instance-type-group-create": "editor",
+    "instance-type-group": "editor",
     "project-audit": "viewer",
     "version-variable": "editor",
     "project-variable": "editor",
@@ -58,6 +61,7 @@ ACTIONS = {
     "deployment-delete": "editor",
     "version-create": "editor",
     "version-try": "viewer",
+    "version-request-delete": "editor",
     "version-restart": "editor",
     "version-update": "editor",
     "deployment-update": "editor",
@@ -82,6 +86,9 @@ ACTIONS = {
     "service-user-delete": "admin",
     "project-variable-create": "editor",
     "project-variable-delete": "editor",
+    "instance-type-group-create": "editor",
+    "instance-type-group": "editor",
+    "instance-type-group-delete": "editor",
     "alert-rule-create": "editor",
     "alert-rule": "editor",
     "alert-rule-test": "editor",
@@ -99,6 +106,7 @@ def address(site: Site, name: str) -> str:
     """The URL of a route of the site's project."""
     more: dict[str, list[object]] = {
         "version-request": [site.request.pk],
+        "version-request-delete": [site.request.pk],
         "revision": [site.second.number],
         "version-rollout": [site.rollout.pk],
         "revision-file": [site.second.number],
@@ -120,6 +128,8 @@ def address(site: Site, name: str) -> str:
         return site.project_url(name, site.webhook.name)
     if name in ("alert-rule", "alert-rule-test", "alert-rule-delete"):
         return site.project_url(name, site.rule.name)
+    if name in ("instance-type-group", "instance-type-group-delete"):
+        return site.project_url(name, site.group.pk)
     if name in ("project-variable", "project-variable-delete"):
         return site.project_url(name, site.shared.pk)
     if name == "deployment-preflight":
