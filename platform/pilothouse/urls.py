@@ -14,3 +14,5 @@ urlpatterns = [
     path("", include("monitoring.urls")),
     path("", include("deployments.views.urls")),
 ]
+
+handler500 = "pilothouse.failures.server_error"

@@ -95,6 +95,17 @@ def test_a_rollout_completes_whatever_dies_meanwhile(
     assert eventually(lambda: _answers(numbered.service), "an answer") == numbered.number
 
 
+def test_clients_are_told_to_try_again_while_the_database_is_away(stack: RunningStack, numbered: Numbered) -> None:
+    with stack.down("postgresql"), stack.api() as api:
+        answer = api.get("/projects")
+        page = httpx.get(f"{stack.url}/projects/", cookies={"sessionid": "x" * 32}, timeout=30)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json() == {"error": "The platform's database cannot be reached; try again in a few seconds"}
+    assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+    assert "Back in a moment" in page.text
+    assert eventually(lambda: _answers(numbered.service), "an answer") == numbered.number
+
+
 def test_batch_requests_survive_the_death_of_their_worker(stack: RunningStack, numbered: Numbered) -> None:
     ids = numbered.service.queue(12, seconds=0.5)
     eventually(lambda: _status(numbered.service, ids[0]) != "pending", "the first request to be taken")
