@@ -24,7 +24,8 @@ from kube.errors import ClusterUnreachable, KubeError
 from kube.informers import Informer
 from kube.logs import Cursor, Line, Resume, follow, read
 from kube.objects import labels_of
-from monitoring import keeping
+from monitoring import containers, keeping
+from monitoring.containers import PACKAGE, SERVING, marked
 from monitoring.keeping import Collected
 from monitoring.logstore import LogStore
 from monitoring.logstore.base import StoreUnavailable
@@ -33,7 +34,6 @@ from monitoring.models import LogSource
 
 logger = logging.getLogger(__name__)
 
-CONTAINER = "serving"
 MOST_WAITING, MOST_WAITING_TEXT = 20_000, 32 << 20
 BATCH_LINES, BATCH_TEXT = 5000, 8 << 20
 BATCH_SECONDS = 0.25
@@ -53,7 +53,10 @@ class _Pod:
     name: str
     version_id: str
     revision_id: str
+    has_package: bool = False
     restarts: int = 0
+    awaits_package: bool = False
+    package_restarts: int = 0
     gone: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -147,8 +150,11 @@ class Collector:
                 metadata["name"],
                 labels[specs.VERSION_ID],
                 labels.get(specs.REVISION_ID, ""),
+                has_package=containers.has_package(obj),
             )
         pod.restarts = _restarts(obj)
+        pod.package_restarts = containers.package_restarts(obj)
+        pod.awaits_package = containers.has_package(obj) and not containers.package_is_there(obj)
         pod.gone = pod.gone or change == "DELETED"
         pod.changed.set()
         self._start(pod)
@@ -176,6 +182,8 @@ class Collector:
         self._sources[source.pk] = source
         # A position of its own for what was not read yet; time 1 asks for everything from the beginning.
         cursor = Cursor(source.position_time or 1, source.position_count)
+        if pod.has_package:
+            await self._follow_package(pod, source, cursor)
         began, pause = Cursor(cursor.time, cursor.count), 0.2
         while True:
             pod.changed.clear()
@@ -184,7 +192,7 @@ class Collector:
                     await self._read_previous(pod, source, began)
                     await self._retry(keeping.restarted, source, pod.restarts)
                 began = Cursor(cursor.time, cursor.count)
-                async for line in follow(self._session, self._cluster, pod.namespace, pod.name, CONTAINER, cursor):
+                async for line in follow(self._session, self._cluster, pod.namespace, pod.name, SERVING, cursor):
                     await self._take(source, line, cursor.count - 1)
                     pause = 0.2
             except KubeError as error:
@@ -201,6 +209,38 @@ class Collector:
             pause = min(pause * 1.7, LONGEST_PAUSE)
         self._ended.add(source.pk)
         self._filled.set()
+
+    async def _follow_package(self, pod: _Pod, source: LogSource, cursor: Cursor) -> None:
+        """What the container before the server writes, attempt by attempt, until it is done or the pod is gone."""
+        pause, attempts = 0.2, -1
+        while True:
+            pod.changed.clear()
+            done, seen = pod.gone or not pod.awaits_package, pod.package_restarts
+            try:
+                if seen > attempts:  # what the attempt before wrote after this one was left, or before anybody looked
+                    resume = Resume(cursor)
+                    for line in await read(
+                        self._session, self._cluster, pod.namespace, pod.name, PACKAGE,
+                        since=cursor.time // 10**9 * 10**9, previous=True,
+                    ):  # fmt: skip
+                        if resume.fresh(line):
+                            await self._take(source, marked(line, PACKAGE), cursor.count - 1)
+                    attempts = seen
+                async for line in follow(self._session, self._cluster, pod.namespace, pod.name, PACKAGE, cursor):
+                    await self._take(source, marked(line, PACKAGE), cursor.count - 1)
+                    pause = 0.2
+            except KubeError as error:
+                if error.status == 404:
+                    return
+            except ClusterUnreachable as error:
+                logger.info("%s", error)
+                done = pod.gone
+            if done:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(pod.changed.wait(), pause)
+            await asyncio.sleep(0.05)
+            pause = min(pause * 1.7, LONGEST_PAUSE)
 
     async def _tidy(self) -> None:
         """Room for the days to come; the end of rows whose pods went while nobody looked."""
@@ -223,7 +263,7 @@ class Collector:
         while True:
             before = (cursor.time, cursor.count)
             lines = await read(
-                self._session, self._cluster, pod.namespace, pod.name, CONTAINER,
+                self._session, self._cluster, pod.namespace, pod.name, SERVING,
                 since=cursor.time // 10**9 * 10**9, limit_bytes=size, previous=True,
             )  # fmt: skip
             resume = Resume(cursor)
@@ -329,6 +369,6 @@ def _locked(work: Callable[..., T], *arguments: Any) -> T:
 
 def _restarts(obj: Object) -> int:
     for status in (obj.get("status") or {}).get("containerStatuses") or ():
-        if status.get("name") == CONTAINER:
+        if status.get("name") == SERVING:
             return int(status.get("restartCount", 0))
     return 0

@@ -20,6 +20,7 @@ from deployments.services.threads import in_thread
 from kube.connect import Cluster
 from kube.errors import ClusterUnreachable, KubeError
 from kube.logs import Cursor, Line, follow
+from monitoring.containers import PACKAGE, SERVING, marked
 from monitoring.fanout import BATCH_CHARACTERS, BATCH_LINES, Batch, PodLine, Subscription
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ BATCH_SECONDS = 0.1
 FIRST_SECONDS = 0.02
 # Hints tell of new instances at once; this is for lost hints.
 REFRESH_SECONDS = 5.0
-CONTAINER = "serving"
 
 
 @dataclass(slots=True)
@@ -143,11 +143,11 @@ class Hub:
         while True:
             began = time.monotonic()
             try:
-                session, cluster = self._connection()
-                async for line in follow(session, cluster, pod.namespace, pod.name, CONTAINER, cursor, tail=HISTORY):
+                wrote = await self._read(pod, SERVING, cursor, tail)
+                if wrote is None:  # its package is not there yet
+                    wrote = await self._read(pod, PACKAGE, cursor, tail)
+                if wrote:
                     pause = 0.3
-                    if self._deliver(pod, line, tail):
-                        await asyncio.sleep(0)  # a flood must not keep those who read from reading
             except KubeError as error:
                 if error.status == 404:
                     return
@@ -158,6 +158,21 @@ class Hub:
                 pause = 0.3
             await asyncio.sleep(pause)
             pause = min(pause * 1.7, 3.0)
+
+    async def _read(self, pod: _Pod, container: str, cursor: Cursor, tail: _Tail) -> bool | None:
+        """Follow a container to the end of its log; whether it wrote anything, None while it waits to start."""
+        session, cluster = self._connection()
+        wrote = False
+        try:
+            async for line in follow(session, cluster, pod.namespace, pod.name, container, cursor, tail=HISTORY):
+                wrote = True
+                if self._deliver(pod, marked(line, container), tail):
+                    await asyncio.sleep(0)  # a flood must not keep those who read from reading
+        except KubeError as error:
+            if error.status == 400:
+                return None
+            raise
+        return wrote
 
     @staticmethod
     def _deliver(pod: _Pod, line: Line, tail: _Tail) -> bool:

@@ -9,8 +9,8 @@ from deployments.models import Instance
 from kube.connect import Cluster
 from kube.errors import ClusterUnreachable
 from kube.logs import Line, read
+from monitoring.containers import SERVING
 
-CONTAINER = "serving"
 LARGEST = 1 << 20
 MOST_LINES = 5000
 
@@ -29,4 +29,4 @@ async def _read(cluster: Cluster, namespace: str, pod: str) -> list[Line]:
     ssl = cluster.ssl_context()
     connector = aiohttp.TCPConnector(ssl=ssl if ssl is not None else True)
     async with aiohttp.ClientSession(connector=connector) as session:
-        return await read(session, cluster, namespace, pod, CONTAINER, limit_bytes=LARGEST, previous=True)
+        return await read(session, cluster, namespace, pod, SERVING, limit_bytes=LARGEST, previous=True)

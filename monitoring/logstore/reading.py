@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from django.db.models import F
@@ -16,6 +16,7 @@ from kube.connect import Cluster
 from kube.errors import ClusterUnreachable
 from kube.logs import Cursor, Resume, read
 from monitoring import logstore
+from monitoring.containers import PACKAGE, SERVING, marked
 from monitoring.entries import Entry, line_labels
 from monitoring.logql import Query
 from monitoring.logstore.base import LogStore, StoredLine, Window
@@ -27,12 +28,20 @@ MOST_SOURCES = 2000
 # A query that the store cannot answer by itself looks at no more lines than this.
 MOST_SCANNED = 500_000
 AT_ONCE = 16
-CONTAINER = "serving"
 _END = 2**63 - 1
 # A line by its instance, time and ordinal.
 Found = tuple[tuple[uuid.UUID, int, int], Entry]
 # Labels that a line adds to those of its source.
 _OF_LINES = frozenset({"deployment_request_id", "level", "process_id"})
+
+
+class _Running(NamedTuple):
+    """An instance that may write, and how far it is kept; ``first``: what brought its package is of interest too."""
+
+    pod: str
+    position: Cursor
+    labels: dict[str, Any]
+    first: bool
 
 
 def lines(project: Project, wanted: Query, begin: int | None, stop: int | None, limit: int) -> list[Entry]:
@@ -55,7 +64,7 @@ def lines(project: Project, wanted: Query, begin: int | None, stop: int | None, 
         (sources[line.source].instance_id, line.time, line.ordinal): entry
         for line, entry in _kept(logstore.current(), sources, window, wanted, limit)
     }
-    if running and (stop is None or any(stop > position.time for _, position, _ in running.values())):
+    if running and (stop is None or any(stop > one.position.time for one in running.values())):
         live: list[Found] = []
         try:
             live = background.run(_read_all(clusters.current(), project.namespace, running, window.begin), timeout=60)
@@ -92,9 +101,7 @@ def _sources(project: Project, wanted: Query) -> dict[int, LogSource]:
     return {source.pk: source for source, _ in zip(chosen, range(MOST_SOURCES), strict=False)}
 
 
-def _running(
-    project: Project, wanted: Query, known: dict[uuid.UUID, LogSource]
-) -> dict[uuid.UUID, tuple[str, Cursor, dict[str, Any]]]:
+def _running(project: Project, wanted: Query, known: dict[uuid.UUID, LogSource]) -> dict[uuid.UUID, _Running]:
     """Pod, position and labels of instances that may have written more than is kept."""
     instances = Instance.objects.filter(version__deployment__project=project, deleted_at=None).select_related(
         "version__deployment", "version__environment"
@@ -114,7 +121,8 @@ def _running(
         if not _may_select(wanted, labels) or (source is not None and source.ended_at is not None):
             continue
         position = Cursor(source.position_time, source.position_count) if source is not None else Cursor()
-        running[instance.id] = (instance.pod_name, position, labels)
+        first = not position.time or instance.started_at is None
+        running[instance.id] = _Running(instance.pod_name, position, labels, first)
         if len(running) == MOST_INSTANCES:
             break
     return running
@@ -156,7 +164,7 @@ def _kept(
 async def _read_all(
     cluster: Cluster,
     namespace: str,
-    running: dict[uuid.UUID, tuple[str, Cursor, dict[str, Any]]],
+    running: dict[uuid.UUID, _Running],
     begin: int,
 ) -> list[Found]:
     ssl = cluster.ssl_context()
@@ -165,13 +173,16 @@ async def _read_all(
     async with aiohttp.ClientSession(connector=connector) as session:
 
         async def one(key: uuid.UUID) -> list[Found]:
-            pod, position, labels = running[key]
+            pod, position, labels, first = running[key]
             # From the position's second on, so that lines of one time get the ordinals that the collector gives them.
             since = max(position.time, begin) // 10**9 * 10**9
             async with gate:
-                raw = await read(session, cluster, namespace, pod, CONTAINER, since=since)
+                # What brought the package came first: of an instance of which nothing is kept yet, or whose server
+                # has not begun.
+                early = await read(session, cluster, namespace, pod, PACKAGE, since=since) if first else []
+                raw = await read(session, cluster, namespace, pod, SERVING, since=since)
             resume, found = Resume(position), []
-            for line in raw:
+            for line in [*(marked(line, PACKAGE) for line in early), *raw]:
                 if resume.fresh(line):
                     entry = Entry(line.time, line.text, {**labels, **line_labels(line.text)})
                     found.append(((key, line.time, position.count - 1), entry))

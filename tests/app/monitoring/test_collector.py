@@ -126,8 +126,8 @@ def cut_off() -> bool:
         return cursor.fetchall() == [(True,)]
 
 
-def start_pod(cluster: Cluster, version: DeploymentVersion, code: str) -> str:
-    """A pod as the reconciler makes them, with its row; its name."""
+def start_pod(cluster: Cluster, version: DeploymentVersion, code: str, package: str = "") -> str:
+    """A pod as the reconciler makes them, with its row; its name. ``package`` is the code that brings its package."""
     name, namespace = f"writer-{uuid.uuid4().hex[:6]}", version.deployment.project.namespace
     labels = {
         specs.MANAGED_BY: specs.MANAGER,
@@ -135,7 +135,12 @@ def start_pod(cluster: Cluster, version: DeploymentVersion, code: str) -> str:
         specs.REVISION_ID: str(version.target_revision_id),
     }
     container = {"name": "serving", "image": "python:3.11-slim", "command": ["python", "-c", code]}
-    body = {"metadata": {"name": name, "labels": labels}, "spec": {"containers": [container]}}
+    spec: dict[str, Any] = {"containers": [container]}
+    if package:
+        place = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+        spec["initContainers"] = [{**container, **place, "name": "package", "command": ["python", "-c", package]}]
+        spec["volumes"] = [{"name": "data", "emptyDir": {}}]
+    body = {"metadata": {"name": name, "labels": labels}, "spec": spec}
     made = cluster.call("POST", path_of("Pod", namespace), body=body)
     assert version.target_revision is not None
     factories.instance(version.target_revision, id=uuid.UUID(made["metadata"]["uid"]), pod_name=name)
@@ -191,3 +196,39 @@ def test_what_a_container_said_before_its_restart_is_kept(
     until(lambda: LogLine.objects.filter(text="begin").count() >= 2, collecting.said)
     lines = list(LogLine.objects.order_by("time", "ordinal").values_list("text", flat=True)[:3])
     assert lines == ["begin", "x" * 16384 + " [cut]", "\ufffd<b>"]
+
+
+def test_what_brings_the_package_is_kept_before_the_server(
+    cluster: Cluster, version: DeploymentVersion, collecting: Collecting
+) -> None:
+    # The first attempt fails, the second succeeds: a file in the package's place tells them apart.
+    package = (
+        "import os, sys, time\n"
+        "print('attempt', flush=True); time.sleep(1)\n"
+        "first = not os.path.exists('/data/tried')\n"
+        "open('/data/tried', 'w').close()\n"
+        "sys.exit('the storage answered 503' if first else 0)\n"
+    )
+    collecting.start()
+    start_pod(cluster, version, WRITE.format(count=3, rest=600, end=""), package)
+    until(lambda: _kept(6), lambda: (list(LogLine.objects.values_list("text", flat=True)), collecting.said()))
+    lines = list(LogLine.objects.order_by("time", "ordinal").values_list("text", flat=True))
+    assert lines == [
+        "[package] attempt", "[package] the storage answered 503", "[package] attempt", "line 0", "line 1", "line 2",
+    ]  # fmt: skip
+    found = query_logs(version.deployment.project, limit=100, start=1)
+    assert [entry.text for entry in found] == lines
+
+
+def test_an_instance_that_never_gets_its_package_has_a_log_too(
+    cluster: Cluster, version: DeploymentVersion, collecting: Collecting
+) -> None:
+    start_pod(cluster, version, "print('never')", "import sys; sys.exit('The package cannot be fetched')")
+    # Without the collector what runs is read as it is.
+    until(
+        lambda: "[package] The package cannot be fetched" in [e.text for e in query_logs(version.deployment.project)],
+        lambda: query_logs(version.deployment.project),
+    )
+    collecting.start()
+    until(lambda: _kept(1), collecting.said)
+    assert LogLine.objects.first().text == "[package] The package cannot be fetched"  # type: ignore[union-attr]

@@ -34,11 +34,16 @@ class Api:
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.waiting: set[str] = set()  # pods whose package is not there yet
         self.open = 0
         self.most = 0
 
     async def log(self, request: web.Request) -> web.StreamResponse:
         pod = request.match_info["pod"]
+        if request.query["container"] != "serving":
+            pod = f"{pod}/{request.query['container']}"
+        elif pod in self.waiting:
+            return web.json_response({"kind": "Status", "reason": "BadRequest", "message": "waits"}, status=400)
         self.requests.append((pod, dict(request.query)))
         if pod not in self.handlers:
             return web.json_response({"kind": "Status", "reason": "NotFound", "message": "no"}, status=404)
@@ -271,3 +276,22 @@ async def test_nobody_asks_for_pods_of_another_version(api: Api, hub: Hub, versi
     await asyncio.sleep(0.5)
     assert subscription.take() == (None, 0)
     assert api.requests == []
+
+
+async def test_what_brings_the_package_is_seen_before_the_server_begins(
+    api: Api, hub: Hub, version: DeploymentVersion
+) -> None:
+    await sync_to_async(pod)(version, "a")
+    api.waiting.add("a")
+    api.handlers["a/package"] = writing((1, "Fetching again"), (2, "The package is here"), then_wait=False)
+    api.handlers["a"] = writing((3, "ready"))
+    subscription, seen = hub.subscribe(version.pk), []
+
+    def texts() -> list[str]:
+        seen.extend(line.text for line in taken(subscription)[0])
+        return seen
+
+    await until(lambda: len(texts()) == 2)
+    api.waiting.clear()
+    await until(lambda: len(texts()) == 3)
+    assert texts() == ["[package] Fetching again", "[package] The package is here", "ready"]

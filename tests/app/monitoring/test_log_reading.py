@@ -27,7 +27,8 @@ def live(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Line]]:
     logs: dict[str, list[Line]] = {}
 
     async def read(session: object, cluster: object, namespace: str, pod: str, container: str, **options: Any) -> Any:
-        return [line for line in logs.get(pod, []) if line.time >= options["since"]]
+        name = pod if container == "serving" else f"{pod}/{container}"
+        return [line for line in logs.get(name, []) if line.time >= options["since"]]
 
     class Here:
         def ssl_context(self) -> None:
@@ -36,6 +37,17 @@ def live(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Line]]:
     monkeypatch.setattr(reading, "read", read)
     monkeypatch.setattr(reading.clusters, "current", Here)
     return logs
+
+
+def test_what_brought_the_package_comes_first(fleet: Fleet, live: dict[str, list[Line]]) -> None:
+    pod = fleet.instance.pod_name
+    live[f"{pod}/package"] = [Line(BASE + 1, "Fetching again"), Line(BASE + 2, "The package is here")]
+    live[pod] = [Line(BASE + 3, "ready")]
+    assert texts(fleet) == ["[package] Fetching again", "[package] The package is here", "ready"]
+    # Once it is kept, it is not read again.
+    row = source(fleet, instance_id=fleet.instance.pk, pod_name=pod)
+    put(row, 1, 2, text="[package] kept")
+    assert texts(fleet) == ["[package] kept 1", "[package] kept 2", "ready"]
 
 
 def put(row: LogSource, *times: int, text: str = "kept") -> None:
