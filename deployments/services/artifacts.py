@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
+import logging
 import os
 import re
 import tempfile
@@ -23,8 +24,10 @@ from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db import connection, transaction
 from django.utils import timezone
 
-from accounts.errors import Invalid, NotFound, TooLarge
+from accounts.errors import Invalid, NotFound, TooLarge, Unavailable
 from deployments.models import ModelVersion, Revision
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 FOLDER = "sha256"
@@ -110,13 +113,14 @@ def keep(spooled: Spooled) -> None:
     `remove_unreferenced` from taking the file in between.
     """
     _lock(spooled.key, shared=True)
-    if default_storage.exists(spooled.key) and default_storage.size(spooled.key) == spooled.size:
-        return
-    spooled.file.seek(0)
-    if not isinstance(storages["default"], FileSystemStorage):
-        # Object stores put whole objects.
-        default_storage.save(spooled.key, File(spooled.file, name=spooled.key))
-        return
+    with _outages_told():
+        if default_storage.exists(spooled.key) and default_storage.size(spooled.key) == spooled.size:
+            return
+        spooled.file.seek(0)
+        if not _in_folder():
+            # Object stores put whole objects.
+            default_storage.save(spooled.key, File(spooled.file, name=spooled.key))
+            return
     incoming = default_storage.save(f"{_INCOMING}/{uuid.uuid4().hex}", File(spooled.file, name="incoming"))
     place = default_storage.path(spooled.key)
     os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -131,22 +135,62 @@ def safe_name(given: object, default: str) -> str:
 
 def open_key(key: str) -> BinaryIO:
     """A stored file, for reading. Raises NotFound if the storage lost it."""
-    try:
-        return cast(BinaryIO, default_storage.open(key, "rb"))
-    except FileNotFoundError:
-        raise NotFound("Artifact", key) from None
+    with _outages_told():
+        try:
+            return cast(BinaryIO, default_storage.open(key, "rb"))
+        except FileNotFoundError:
+            raise NotFound("Artifact", key) from None
 
 
 def read_range(key: str, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes from ``start`` up to, not including, ``stop``, in pieces of `CHUNK`."""
-    with open_key(key) as file:
-        file.seek(start)
+    """The bytes from ``start`` up to, not including, ``stop``, in pieces of at most `CHUNK`."""
+    with contextlib.closing(_from(key, start, stop)) as file:
         while start < stop:
             chunk = file.read(min(CHUNK, stop - start))
             if not chunk:
                 raise OSError(f"{key} ended at {start}, before {stop}")
             start += len(chunk)
             yield chunk
+
+
+def _from(key: str, start: int, stop: int) -> BinaryIO:
+    """A stored file that stands at ``start``."""
+    bucket = getattr(storages["default"], "bucket", None)
+    if bucket is not None:
+        # Its own `open` fetches the whole object before it gives the first byte.
+        with _outages_told():
+            try:
+                return cast(BinaryIO, bucket.Object(key).get(Range=f"bytes={start}-{stop - 1}")["Body"])
+            except bucket.meta.client.exceptions.NoSuchKey:
+                raise NotFound("Artifact", key) from None
+    file = open_key(key)
+    file.seek(start)
+    return file
+
+
+def _in_folder() -> bool:
+    return isinstance(storages["default"], FileSystemStorage)
+
+
+@contextlib.contextmanager
+def _outages_told() -> Iterator[None]:
+    """Raises Unavailable for an object store that does not answer, or does not let us in."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_of_store(error):
+            raise
+        logger.exception("The store of uploads refuses or does not answer")
+        raise Unavailable("The store of uploads does not answer; nothing was changed", retry_after=30) from error
+
+
+def _is_of_store(error: Exception) -> bool:
+    if _in_folder():
+        return False
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return isinstance(error, Boto3Error | BotoCoreError | ClientError)
 
 
 def stored_file(row: Revision | ModelVersion) -> StoredFile:

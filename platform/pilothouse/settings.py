@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import dj_database_url
 
+from pilothouse import uploads
 from pilothouse.env import Env
 
 env = Env()
@@ -118,27 +119,8 @@ STATIC_ROOT = STATE_DIR / "static"
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 
-# Uploads: a local folder, or any S3-compatible store when a bucket is named.
-_BUCKET = env.text("PILOTHOUSE_S3_BUCKET", "")
 STORAGES = {
-    "default": {
-        "BACKEND": "storages.backends.s3.S3Storage",
-        "OPTIONS": {
-            "bucket_name": _BUCKET,
-            "endpoint_url": env.text("PILOTHOUSE_S3_ENDPOINT", "") or None,
-            "access_key": env.text("PILOTHOUSE_S3_ACCESS_KEY", "") or None,
-            "secret_key": env.text("PILOTHOUSE_S3_SECRET_KEY", "") or None,
-            "file_overwrite": True,
-            # Beyond this a download goes through a temporary file; the default keeps it whole in memory.
-            "max_memory_size": 8 * 2**20,
-            "default_acl": None,
-        },
-    }
-    if _BUCKET
-    else {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": str(STATE_DIR / "artifacts")},
-    },
+    "default": uploads.storage(env, STATE_DIR / "artifacts"),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 MEDIA_ROOT = STATE_DIR / "artifacts"

@@ -24,6 +24,7 @@ from monitoring.followers import hub
 from monitoring.logs import query_logs
 from tests.app import factories
 from tests.app.reconcile.conftest import newest, roll
+from tests.support.s3 import store
 
 TALKATIVE = """
 import time
@@ -146,6 +147,25 @@ def test_requests_reach_instances_through_the_api_server(
     assert (row.status, row.result) == (Request.Status.COMPLETED, "PLAIN")
     assert parts == ["a", "b", "c"]
     assert (failed.status, failed.error_message) == (Request.Status.FAILED, "ValueError: a word is needed")
+
+
+def test_packages_come_from_an_object_store(
+    cluster: Cluster, editor: User, version: DeploymentVersion, settings: Settings
+) -> None:
+    with store() as bucket:
+        settings.STORAGES = {**settings.STORAGES, "default": bucket.storage()}
+        upload(editor, version, 3)
+        assert len(bucket.objects()) == 1
+        assert roll(version).state == Rollout.State.COMPLETE
+        asked = DeploymentVersion.objects.select_related("deployment__project", "target_revision").get(pk=version.pk)
+
+        async def ask() -> Request:
+            try:
+                return await requests.direct_request(editor, asked, {}, 30)
+            finally:
+                await routing.close()
+
+        assert background.run(ask(), timeout=60).result == 3
 
 
 def test_lines_are_followed_and_found(cluster: Cluster, editor: User, version: DeploymentVersion) -> None:
