@@ -206,7 +206,8 @@ class GpuClaim(models.Model):
     """A wish of a version for devices: its first instances together (part 0), each further one by itself.
 
     A surge (part -1) is one instance more for the time of a rollout; a move (parts from -2 down) is the place that one
-    instance is moving to. Ended claims are kept as history.
+    instance is moving to; what a version holds in an outgrown size (parts from -1000 down) it keeps until there is a
+    place for the new one. Ended claims are kept as history.
     """
 
     class State(models.TextChoices):
@@ -219,6 +220,7 @@ class GpuClaim(models.Model):
 
     SURGE = -1
     MOVE = -2
+    OUTGROWN = -1000
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, models.CASCADE, related_name="gpu_claims")
@@ -275,7 +277,11 @@ class GpuClaim(models.Model):
 
     @property
     def is_move(self) -> bool:
-        return self.part <= self.MOVE
+        return self.OUTGROWN < self.part <= self.MOVE
+
+    @property
+    def is_outgrown(self) -> bool:
+        return self.part <= self.OUTGROWN
 
     @property
     def flavor_wanted(self) -> str:

@@ -64,8 +64,8 @@ class Books:
             policy = _tried_policy(history, nodes)
         else:
             capacity: Counter[str] = Counter()
-            for node in nodes:
-                capacity[node.model] += node.gpus
+            for spec in nodes:
+                capacity[spec.model] += spec.gpus
             policy = _usual_policy(Workload.of(seen) if seen else None, tuple(sorted(capacity.items())))
         return Placer(fleet, policy, sorted(wanted, key=lambda shape: shape.sort_key))
 

@@ -102,7 +102,8 @@ def sample_of(nodes: Sequence[NodeSpec]) -> list[NodeSpec]:
 
 def _draw(workload: Workload, capacity_milli: int, seed: int) -> list[Shape]:
     rng = random.Random(seed)  # noqa: S311 - a sample, not secrets
-    steps, tasks, demand = list(accumulate(workload.weights)), [], 0
+    steps, demand = list(accumulate(workload.weights)), 0
+    tasks: list[Shape] = []
     while demand < DEMAND * capacity_milli and len(tasks) < MOST_DRAWS:
         (task,) = rng.choices(workload.shapes, cum_weights=steps)
         tasks.append(task)

@@ -84,7 +84,7 @@ def replicas_of(version: DeploymentVersion, held: Holding | None = None) -> int:
 
 
 def undecided(latest: Rollout | None, held: Holding | None) -> bool:
-    """Whether the GPU pass has yet to choose how a rollout hands over."""
+    """Whether the GPU pass has yet to choose how a rollout hands over, or to find a place for a new size."""
     rolling = latest is not None and latest.state == Rollout.State.IN_PROGRESS
     return held is not None and held.instances > 0 and rolling and latest is not None and not latest.strategy
 
@@ -100,6 +100,9 @@ def spec_of(
     deployment, project = version.deployment, version.deployment.project
     environment = variables.effective(version, revision)
     kind = instance_type_of(version, held)
+    size = size_of(kind)
+    if held is not None and held.devices is not None:
+        size = replace(size, accelerators=held.devices)  # what was granted, whatever the type says by now
     spec = VersionSpec(
         namespace=project.namespace,
         name=name or object_name(deployment.name, version.version, str(version.id)),
@@ -110,8 +113,8 @@ def spec_of(
         revision_id=str(revision.id),
         image=revision.image,
         replicas=replicas_of(version, held),
-        size=size_of(kind),
-        gated=held is not None and kind is not None and kind.accelerator > 0,
+        size=size,
+        gated=held is not None and kind is not None and size.accelerators > 0,
         in_place=held is not None and (latest is None or latest.strategy != Rollout.Strategy.SURGE),
         volume=volume(),
         variables=environment,

@@ -13,7 +13,7 @@ from kube import apply
 from kube.connect import Cluster
 from kube.errors import KubeError
 from kube.explain import Reason
-from kube.observe import Observed
+from kube.observe import Observed, Pod
 
 logger = logging.getLogger(__name__)
 
@@ -22,15 +22,23 @@ def reason_of(held: Holding) -> Reason:
     return Reason(held.code, held.message, held.next, hopeless=held.hopeless)
 
 
-def _nodes(held: Holding) -> list[str]:
-    return [node for name, node in held.nodes if name == settings.PILOTHOUSE_CLUSTER_NAME]
+def _nodes(*places: tuple[str, str]) -> list[str]:
+    return [node for name, node in places if name == settings.PILOTHOUSE_CLUSTER_NAME]
+
+
+def _of_size(held: Holding, pod: Pod) -> bool:
+    """Whether the pod asks for what the version's places are for; pods of the size before have places of their own."""
+    kind = held.instance_type
+    if not held.kept or kind is None:
+        return True
+    return dict(pod.requests).get(kind.accelerator_resource, 0) == held.devices
 
 
 def single_out(cluster: Cluster, namespace: str, held: Holding, seen: Observed, replicas: int) -> None:
     """Before fewer are wanted: those whose place is lost go first, not whichever the controller would choose."""
     if seen.workload is None or seen.workload.replicas <= replicas:
         return
-    for one in yields(_nodes(held), seen.pods):
+    for one in yields(_nodes(*held.nodes, *held.kept), seen.pods):
         try:
             apply.yield_first(cluster, namespace, one.pod)
         except KubeError as error:
@@ -40,7 +48,8 @@ def single_out(cluster: Cluster, namespace: str, held: Holding, seen: Observed, 
 
 def send(cluster: Cluster, namespace: str, held: Holding, seen: Observed) -> None:
     """Open the gates of pods for which there is a place; take back those whose place went to somebody else."""
-    for step in steps(_nodes(held), seen.pods):
+    pods = [pod for pod in seen.pods if _of_size(held, pod)]
+    for step in steps(_nodes(*held.nodes), pods):
         try:
             match step:
                 case Open(pod, node):
@@ -53,8 +62,10 @@ def send(cluster: Cluster, namespace: str, held: Holding, seen: Observed) -> Non
 
 
 def short(version: DeploymentVersion, held: Holding) -> bool:
-    """Whether the version has fewer instances than it wants because of GPUs. Asks for a pass if none has looked yet."""
-    if version.deployment.project.suspended or held.instances >= version.desired_instances:
+    """Whether the version has fewer instances than it wants, or none of the size it wants, because of GPUs. Asks for a
+    pass if none has looked yet."""
+    enough = held.instances >= version.desired_instances and not held.outgrown
+    if version.deployment.project.suspended or enough:
         return False
     if held.code == "gpu_queued":
         triggers.schedule_gpus()
@@ -62,7 +73,7 @@ def short(version: DeploymentVersion, held: Holding) -> bool:
 
 
 def waiting(held: Holding, seen: Observed) -> Progress:
-    """How a version is that holds no place at all: what still answers does so until it is gone."""
+    """How a version is that holds no place of the size it wants: what still answers does so until it is gone."""
     ready = [pod for pod in seen.pods if pod.ready and not pod.deleting]
     phase = "degraded" if ready else "failed" if held.hopeless else "scheduling"
     return Progress(phase, Steps(), len(ready), reason_of(held), failed=held.hopeless)

@@ -132,7 +132,7 @@ def _visit(state: Pass, cluster: Cluster, force: bool) -> None:
         result = replace(standing(wanted.replicas, seen, now, nodes), reason=refusal)
         if state.rolling is not None and refusal.hopeless:
             _fail(state, refusal)
-    elif short and held is not None and not held.instances:
+    elif short and held is not None and (held.outgrown or not held.instances):
         result = _held(state, gates.waiting(held, seen))
     elif state.rolling is not None:
         result = _judge(state, wanted, seen, nodes)

@@ -14,6 +14,7 @@ State = GpuClaim.State
 
 # What the pass may change on a claim; compared with what was read to find what to save.
 COLUMNS = (
+    "part",
     "instances",
     "devices",
     "cpu_milli",
@@ -112,7 +113,7 @@ def new(wish: Wish, part: int, instances: int, kind: InstanceType, supply: Suppl
     claim = GpuClaim(
         project=version.deployment.project,
         version=version,
-        label=_label(version),
+        label=label_of(version),
         part=part,
         instances=instances,
         priority=wish.priority,
@@ -122,7 +123,7 @@ def new(wish: Wish, part: int, instances: int, kind: InstanceType, supply: Suppl
     return claim
 
 
-def _label(version: DeploymentVersion) -> str:
+def label_of(version: DeploymentVersion) -> str:
     return f"{version.deployment.name}/{version.version}"[:120]
 
 
@@ -132,53 +133,8 @@ def end(claim: GpuClaim, now: dt.datetime) -> None:
     claim.state, claim.ended_at, claim.reserved, claim.nodes = State.ENDED, now, None, []
 
 
-def sync(wish: Wish, open_claims: list[GpuClaim], supply: Supply, now: dt.datetime) -> list[GpuClaim]:
-    """Bring a version's open claims in line with its wish; answers the new ones.
-
-    Claims that hold a place keep it: instances are taken from the end, or asked for as further parts.
-    """
-    kinds = {choice.kind.pk: choice.kind for choice in wish.choices}
-    live = []
-    for claim in sorted(open_claims, key=lambda claim: claim.part):
-        if claim.ended_at is not None:
-            continue
-        kind = kinds.get(claim.instance_type_id) if claim.instance_type_id is not None else None
-        surge = claim.part == GpuClaim.SURGE
-        if kind is None or _differs(claim, kind) or (surge and wish.rolling is None):
-            end(claim, now)
-            continue
-        claim.priority, claim.label = wish.priority, _label(wish.version)
-        if claim.state != State.PLACED:
-            claim.flavors = supply.flavors_for(kind) if kind.accelerator else []
-        if claim.part >= 0:
-            live.append(claim)
-    _trim(wish, live, now)
-    live = [claim for claim in live if claim.ended_at is None]
-    if wish.instances == 0:
-        return []
-    total = sum(claim.instances for claim in live)
-    base = next((claim for claim in live if claim.part == 0), None)
-    if base is None:
-        count = max(1, min(wish.least, wish.instances - total))
-        kind = live[0].instance_type if live else None
-        return [new(wish, 0, count, kind or wish.choices[0].kind, supply, now)]
-    if base.state != State.PLACED:
-        if not base.nodes:
-            base.instances = max(1, min(wish.least, wish.instances))
-        return []
-    kind = base.instance_type
-    assert kind is not None
-    first = max(claim.part for claim in live) + 1
-    return [new(wish, first + number, 1, kind, supply, now) for number in range(wish.instances - total)]
-
-
-def _differs(claim: GpuClaim, kind: InstanceType) -> bool:
-    """Whether the type was changed since; a size that holds a place keeps it until its version is rolled over."""
-    return claim.devices != kind.accelerator
-
-
-def _trim(wish: Wish, live: list[GpuClaim], now: dt.datetime) -> None:
-    """Give back what is not wanted any more, from the last part on."""
+def trim(wish: Wish, live: list[GpuClaim], now: dt.datetime) -> None:
+    """Give back what ``live`` holds beyond the wish, from the last on."""
     over = sum(claim.instances for claim in live) - wish.instances
     for claim in reversed(live):
         if over <= 0:

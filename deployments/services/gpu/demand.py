@@ -1,11 +1,11 @@
 """What versions ask for, and what they were given: the link between a version and its claims."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db.models import Q
 
-from deployments.models import DeploymentVersion, EnvironmentBuild, GpuClaim, GpuFlavor, InstanceType
+from deployments.models import DeploymentVersion, EnvironmentBuild, GpuClaim, GpuFlavor, InstanceType, Rollout
 
 State = GpuClaim.State
 
@@ -28,6 +28,12 @@ class Holding:
     instance_type: InstanceType | None = None
     # Instances more, for as long as some are on their way to another node.
     moving: int = 0
+    # Of one instance; None where nothing is held.
+    devices: int | None = None
+    # [cluster, node] of instances of a size before, for as long as the version passes over.
+    kept: tuple[tuple[str, str], ...] = ()
+    # What runs is of a size that the version does not want any more; the new one waits, and why is told.
+    outgrown: bool = False
     code: str = ""
     message: str = ""
     next: str = ""
@@ -73,27 +79,43 @@ def holding(version: DeploymentVersion) -> Holding | None:
         GpuClaim.objects.filter(version=version, ended_at=None).select_related("instance_type").order_by("part")
     )
     placed = [claim for claim in claims if claim.state == State.PLACED]
-    nodes = tuple((cluster, node) for claim in placed for cluster, node in claim.nodes)
-    held = sum(claim.instances for claim in placed if claim.part >= 0)
-    moving = sum(claim.is_move for claim in placed)
-    kind = next((claim.instance_type for claim in placed), None)
+    current = [claim for claim in placed if claim.part >= 0]
+    outgrown = [claim for claim in placed if claim.is_outgrown]
+    holders = current or outgrown
     short = next((claim for claim in claims if claim.part >= 0 and claim.state != State.PLACED), None)
-    if short is None:
-        if claims or not version.desired_instances:
-            return Holding(held, nodes, kind, moving)
-        return Holding(
-            0, (), None, 0, "gpu_queued", "Waits for the next look at the GPU queue.", "Nothing to do: a few seconds."
-        )
-    return Holding(
-        held,
-        nodes,
-        kind,
-        moving,
-        short.reason_code or "gpu_queued",
-        short.reason_message or "Waits for the next look at the GPU queue.",
-        short.reason_next,
-        hopeless=short.state == State.REFUSED and short.part == 0,
+    there = [claim for claim in placed if not (current and claim.is_outgrown)]
+    held = Holding(
+        instances=sum(claim.instances for claim in holders),
+        nodes=_places(there),
+        instance_type=next((claim.instance_type for claim in holders), None),
+        moving=sum(claim.is_move for claim in placed),
+        devices=next((claim.devices for claim in holders), None),
+        kept=_places(outgrown) if current else (),
+        outgrown=bool(outgrown) and not current,
     )
+    if short is None and (current or not version.desired_instances):
+        return held
+    if not placed and _runs_without(version):
+        held = replace(held, instances=version.desired_instances, outgrown=True)
+    return replace(
+        held,
+        code=(short and short.reason_code) or "gpu_queued",
+        message=(short and short.reason_message) or "Waits for the next look at the GPU queue.",
+        next=short.reason_next if short and short.reason_message else "Nothing to do: a few seconds.",
+        hopeless=short is not None and short.state == State.REFUSED and short.part == 0,
+    )
+
+
+def _runs_without(version: DeploymentVersion) -> bool:
+    """Whether the version, so far without devices, answers as it is while its first claim waits."""
+    if not version.ready_instances:
+        return False
+    undecided = version.rollouts.filter(state=Rollout.State.IN_PROGRESS, strategy="")
+    return undecided.exists() and not version.gpu_claims.filter(first_placed_at__isnull=False).exists()
+
+
+def _places(claims: Iterable[GpuClaim]) -> tuple[tuple[str, str], ...]:
+    return tuple((cluster, node) for claim in claims for cluster, node in claim.nodes)
 
 
 def concerned() -> list[DeploymentVersion]:

@@ -19,7 +19,7 @@ from deployments import triggers
 from deployments.models import GpuClaim, GpuNode, GpuPolicy, GpuPool, Rollout
 from deployments.scheduling.admission import run_pass
 from deployments.scheduling.claims import FairSharing, Snapshot
-from deployments.services.gpu import accounting, demand, history, idle, moves, reality
+from deployments.services.gpu import accounting, demand, history, idle, moves, outgrown, reality, syncing
 from deployments.services.gpu import claims as claims_of
 from deployments.services.gpu import rules as rules_of
 from deployments.services.gpu.outcome import Recorder, changed
@@ -82,6 +82,8 @@ class Pass:
         self.before = {str(claim.pk): claims_of.columns(claim) for claim in self.claims}
         self.held = reality.held_by(seen.pods)
         self.ended: list[GpuClaim] = []
+        self.handed: set[uuid.UUID | None] = set()
+        """Versions whose place passed from one size to another in this pass."""
         self.done = Done()
 
     def run(self) -> Done:
@@ -96,6 +98,7 @@ class Pass:
         idle.wake(self.claims, self.now)
         self.world = World(self.rules, supply_of(self._pools(), self.rules.flavors, self.claims), self.claims, self.now)
         self._sync(wishes)
+        self._grow(wishes)
         self._decide(wishes)
         self._handovers(wishes)
         self._save()
@@ -135,7 +138,8 @@ class Pass:
                 for claim in found:
                     claims_of.end(claim, self.now)
                 continue
-            self.claims += claims_of.sync(wish, found, self.world.supply, self.now)
+            self.claims += syncing.sync(wish, found, self.world.supply, self.now)
+        outgrown.retire(self.claims, {key for key, wish in wishes.items() if wish.rolling is not None}, self.now)
         self.world.claims = [claim for claim in self.claims if claim.ended_at is None]
 
     # -- decisions ------------------------------------------------------------------------------------------
@@ -167,6 +171,37 @@ class Pass:
                 if claim.state != State.PLACED:
                     wish = wishes[claim.version_id]  # type: ignore[index]
                     claims_of.set_kind(claim, wish.choices[0].kind, self.world.supply)
+
+    def _grow(self, wishes: dict[uuid.UUID, claims_of.Wish]) -> None:
+        """New sizes of versions that hold another: beside it when the turn and the room are theirs, else in its place.
+
+        Displaces nobody; who finds no room either way waits in the queue like all others.
+        """
+        for claim, held in outgrown.successors(self.world.claims):
+            wish = wishes[claim.version_id]  # type: ignore[index]
+            beside: list[tuple[list[GpuClaim], int]] = [([], wish.instances)] if wish.rolling is not None else []
+            for leaving, count in [*beside, (held, wish.instances), (held, wish.least)]:
+                if self._passes_over(claim, leaving, count, wish):
+                    break
+            else:
+                claim.instances = wish.least
+
+    def _passes_over(self, claim: GpuClaim, leaving: list[GpuClaim], count: int, wish: claims_of.Wish) -> bool:
+        """Whether ``count`` instances of the new size have their turn and find room once ``leaving`` are gone."""
+        claim.instances = count
+        world = replace(self.world, claims=[other for other in self.world.claims if other not in leaving])
+        view = snapshot(world, [other for other in world.claims if self._queues(other)])
+        result = run_pass(_undisturbed(view), until=str(claim.pk))
+        grant = next((one for one in result.granted if one.claim.id == str(claim.pk)), None)
+        if grant is None:
+            return False
+        Recorder(world, {str(claim.pk): claim}).granted(grant)
+        for old in leaving:
+            claims_of.end(old, self.now)
+            self.handed.add(old.version_id)
+        self.claims += syncing.split(wish, claim, self.world.supply, self.now)
+        self.world.claims = [other for other in self.claims if other.ended_at is None]
+        return True
 
     def _queues(self, claim: GpuClaim) -> bool:
         open_ = claim.state in (State.WAITING, State.EVICTED, State.REFUSED)
@@ -201,6 +236,8 @@ class Pass:
         """How rollouts pass over: with one instance more where a slice is free, else in place, with the gap told."""
         chosen: dict[uuid.UUID, tuple[str, int | None]] = {}
         extra: list[tuple[GpuClaim, Rollout]] = []
+        handed: list[Rollout] = []
+        beside = {c.version_id for c in self.world.claims if c.is_outgrown and c.state == State.PLACED}
         placed = {c.version_id: c for c in self.world.claims if c.state == State.PLACED and c.part >= 0}
         for wish in wishes.values():
             rollout, base = wish.rolling, placed.get(wish.version.pk)
@@ -208,20 +245,25 @@ class Pass:
                 continue
             if not base.devices:
                 chosen[rollout.pk] = (Rollout.Strategy.SURGE, None)
+            elif wish.version.pk in beside:
+                chosen[rollout.pk] = (Rollout.Strategy.SURGE, 0)
+            elif wish.version.pk in self.handed:
+                handed.append(rollout)
             elif not wish.version.ready_instances:
                 chosen[rollout.pk] = (Rollout.Strategy.IN_PLACE, None)
             else:
                 claim = claims_of.new(wish, GpuClaim.SURGE, 1, base.instance_type, self.world.supply, self.now)
                 extra.append((claim, rollout))
         self._place_surges([claim for claim, _ in extra])
-        handed = [rollout for claim, rollout in extra if claim.state != State.PLACED]
-        gaps = _start_seconds(handed)
         for claim, rollout in extra:
             if claim.state == State.PLACED:
                 self.claims.append(claim)
                 chosen[rollout.pk] = (Rollout.Strategy.SURGE, 0)
             else:
-                chosen[rollout.pk] = (Rollout.Strategy.IN_PLACE, gaps.get(rollout.version_id, GAP_SECONDS))
+                handed.append(rollout)
+        gaps = _start_seconds(handed)
+        for rollout in handed:
+            chosen[rollout.pk] = (Rollout.Strategy.IN_PLACE, gaps.get(rollout.version_id, GAP_SECONDS))
         self._announce(chosen)
 
     def _place_surges(self, asking: list[GpuClaim]) -> None:
@@ -251,8 +293,12 @@ class Pass:
             for claim in [*fresh, *saved]
             if claim.state == State.PLACED and claim.placed_at == self.now and claim.version_id is not None
         }
+        columns = [name.removesuffix("_id") for name in claims_of.COLUMNS]
+        # Parts that are given up are free before others take them.
+        for leaving in (True, False):
+            group = [claim for claim in saved if (claim.ended_at is not None or claim.is_outgrown) == leaving]
+            GpuClaim.objects.bulk_update(group, columns, batch_size=200)
         GpuClaim.objects.bulk_create(fresh, batch_size=500)
-        GpuClaim.objects.bulk_update(saved, [name.removesuffix("_id") for name in claims_of.COLUMNS], batch_size=200)
         history.write([*fresh, *saved], self.before, self.now)
         # Waiting for a place is not the rollout's fault: its time begins now.
         Rollout.objects.filter(version__in=placed, state=Rollout.State.IN_PROGRESS).update(deadline_at=None)
@@ -290,10 +336,15 @@ def _foreign(node: GpuNode) -> tuple[int, ...]:
     return (node.foreign_cpu_milli, node.foreign_memory_mib, *(pool.foreign for pool in node.pools.all()))
 
 
-def _gently(view: Snapshot) -> Snapshot:
+def _undisturbed(view: Snapshot) -> Snapshot:
     """The same view, with nobody displaced."""
     policy = replace(view.policy, reclaim=False, preempt_within_project=False, fair_sharing=FairSharing.OFF)
-    return replace(view, policy=policy, reserved={})
+    return replace(view, policy=policy)
+
+
+def _gently(view: Snapshot) -> Snapshot:
+    """The same view for claims beyond the first round: nobody displaced, no place made before."""
+    return replace(_undisturbed(view), reserved={})
 
 
 def _start_seconds(rollouts: Sequence[Rollout]) -> dict[uuid.UUID, int]:

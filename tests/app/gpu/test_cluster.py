@@ -178,3 +178,27 @@ def test_one_instance_moves_and_the_other_never_notices(cluster: Cluster) -> Non
     assert min(fewest) >= 2
     assert version.instances.get(pk=before[move.target[1]]).deleted_at is None, "it was not started anew"
     assert version.rollouts.count() == 1
+
+
+@pytest.mark.parametrize("cluster", [NODES.replace("2:", "1:").replace("gpu=1", "gpu=2")], indirect=True)
+def test_a_larger_size_waits_beside_the_old_one_and_takes_its_place(cluster: Cluster) -> None:
+    project = factories.project()
+    grows, other = version_of(project, "grows"), version_of(project, "other")
+    work(cluster, lambda: phase(grows) == phase(other) == "serving", most=2)
+    pair = kind(2, cpu=0.1, memory=64)
+    DeploymentVersion.objects.filter(pk=grows.pk).update(instance_type=pair)
+    rollout = roll_out(grows)
+    work(cluster, lambda: phase(grows) == "degraded" and grows.reason_code == "capacity", most=2)
+    assert grows.ready_instances == 1
+    assert devices_bound(cluster) == Counter({"gpu-0": 2}), "it keeps what it has"
+
+    DeploymentVersion.objects.filter(pk=other.pk).update(
+        minimum_instances=0, desired_instances=0, generation=other.generation + 1
+    )
+    work(cluster, lambda: Rollout.objects.get(pk=rollout.pk).state == "complete", most=2)
+    rollout.refresh_from_db()
+    assert rollout.strategy == "in_place"
+    assert phase(grows) == "serving"
+    assert devices_bound(cluster) == Counter({"gpu-0": 2})
+    assert claim_of(grows).instance_type == pair
+    assert grows.instances.filter(deleted_at=None, ready=True).count() == 1
