@@ -10,6 +10,7 @@ from deployments.models.deployments import (
     version_validator,
 )
 from deployments.models.environments import (
+    DiscardedEnvironment,
     Environment,
     EnvironmentBuild,
     EnvironmentTag,
@@ -37,6 +38,7 @@ __all__ = [
     "DataType",
     "Deployment",
     "DeploymentVersion",
+    "DiscardedEnvironment",
     "Environment",
     "EnvironmentBuild",
     "EnvironmentTag",

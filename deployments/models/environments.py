@@ -1,8 +1,10 @@
 """What code runs in: base runtimes, named environments, builds; and what it runs on: instance types."""
 
 import uuid
+from typing import Any
 
 from django.db import models
+from django.utils import timezone
 
 from accounts.models import Project, name_validator
 
@@ -79,10 +81,27 @@ class EnvironmentBuild(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     deadline_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True)
+    # When a version asked for it, or was last seen to need it.
+    last_used_at = models.DateTimeField(default=timezone.now)
+    # Its folder on the volume: the hash, unless an older folder of that name is still to be removed.
+    directory = models.CharField(max_length=80, unique=True)
 
     def __str__(self) -> str:
         return self.hash[:12]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.directory = self.directory or self.hash
+        super().save(*args, **kwargs)
+
+
+class DiscardedEnvironment(models.Model):
+    """A folder on the volume that no build has any more and that is still to be removed."""
+
+    directory = models.CharField(max_length=80, unique=True)
+    discarded_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.directory
 
 
 class InstanceType(models.Model):
