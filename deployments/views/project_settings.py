@@ -69,7 +69,11 @@ def frame(tenant: Tenant, tab: str) -> dict[str, Any]:
             for key, text, route, admins_only in TABS
             if tenant.can_admin or not admins_only
         ],
-        "crumbs": [Crumb(name, reverse("deployments", args=[name])), Crumb("Settings"), Crumb(label)],
+        "crumbs": [
+            Crumb(name, reverse("deployments", args=[name])),
+            Crumb("Settings", reverse("project-settings", args=[name])),
+            Crumb(label),
+        ],
     }
 
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.access import Permission
 from accounts.errors import Conflict, NotFound, ServiceError
 from deployments.downloads import artifact_response
-from deployments.models import DeploymentVersion, Revision
+from deployments.models import DeploymentVersion, Revision, Rollout
 from deployments.services import lookup, revisions
 from deployments.services.bootstrap import IMAGE_RUNTIME
 from deployments.views.examples import all_examples
@@ -38,6 +38,9 @@ def history(request: HttpRequest, tenant: Tenant, deployment: str, version: str)
         "revisions": [
             {"row": row, "before": rows[index + 1] if index + 1 < len(rows) else None} for index, row in enumerate(rows)
         ],
+        "rolling_id": found.rollouts.filter(state=Rollout.State.IN_PROGRESS)
+        .values_list("to_revision", flat=True)
+        .first(),
         "live_url": request.get_full_path(),
     }
     return respond(request, "deployments/revisions.html", context, partial="deployments/_revisions.html")

@@ -71,7 +71,11 @@ customElements.define("copy-button", CopyButton);
 customElements.define("tab-set", TabSet);
 
 // On a narrow screen the current tab may lie beyond the edge of its strip.
-for (const strip of document.querySelectorAll(".tabs, .sidebar-nav")) {
-  const current = strip.querySelector("[aria-current]");
-  if (current) strip.scrollLeft = current.offsetLeft - strip.offsetLeft - (strip.clientWidth - current.offsetWidth) / 2;
+function showCurrent() {
+  for (const strip of document.querySelectorAll(".tabs, .sidebar-nav")) {
+    const current = strip.querySelector("[aria-current]");
+    if (current) strip.scrollLeft = current.offsetLeft - strip.offsetLeft - (strip.clientWidth - current.offsetWidth) / 2;
+  }
 }
+showCurrent();
+addEventListener("resize", showCurrent);

@@ -252,35 +252,6 @@ def test_deleting_asks_for_the_name(open_page: Callable[[str], Page], project: s
     expect(page.locator("tr", has_text="streaming-echo")).to_have_count(0)
 
 
-PATHS = (
-    "/projects/",
-    "/account/",
-    "/projects/{project}/deployments/",
-    "/projects/{project}/deployments/new/?source=example",
-    "/projects/{project}/deployments/named/greeter/",
-    "/projects/{project}/deployments/named/greeter/versions/v1/logs/",
-    "/projects/{project}/deployments/named/greeter/versions/v1/revisions/",
-    "/projects/{project}/deployments/named/greeter/versions/v1/revisions/3/",
-    "/projects/{project}/deployments/named/greeter/versions/v1/requests/",
-    "/projects/{project}/deployments/named/greeter/versions/v1/settings/",
-    "/projects/{project}/models/",
-    "/projects/{project}/models/new/",
-    "/projects/{project}/settings/",
-    "/projects/{project}/settings/members/",
-    "/projects/{project}/settings/service-users/",
-    "/projects/{project}/settings/variables/",
-    "/projects/{project}/settings/audit/",
-)
-
-
-def test_no_page_is_wider_than_a_small_phone(admin_page: Page, project: str):
-    admin_page.set_viewport_size({"width": 360, "height": 740})
-    for path in PATHS:
-        admin_page.goto(path.format(project=project))
-        beyond = admin_page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert beyond <= 0, path
-
-
 def test_the_theme_follows_the_system_until_one_is_chosen(admin_page: Page):
     background = "getComputedStyle(document.body).backgroundColor"
     admin_page.emulate_media(color_scheme="light")
