@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kube.observe import Pod
+from kube.state import Pod
 
 
 @dataclass(frozen=True, slots=True)

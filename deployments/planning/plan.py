@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kube.manifests import stamp_of
-from kube.observe import Observed
+from kube.state import Observed
 
 Object = dict[str, Any]
 

@@ -6,7 +6,7 @@ import datetime
 from dataclasses import dataclass
 
 from kube.explain import Reason, deadline, explain
-from kube.observe import Observed, Pod, Room
+from kube.state import Observed, Pod, Room
 
 Time = datetime.datetime
 

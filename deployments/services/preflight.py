@@ -16,7 +16,8 @@ from deployments.planning.preflight import Ceiling, Need, Slice, Verdict, judge
 from deployments.services import quotas
 from deployments.services.gpu.fleet import selects, tolerates
 from kube.errors import ClusterUnreachable
-from kube.observe import Room, rooms
+from kube.observe import rooms
+from kube.state import Room
 
 MIB = 2**20
 LOOKED_AT = 50

@@ -12,8 +12,9 @@ from kube import apply
 from kube.builds import EXIT_RETRY
 from kube.connect import Cluster
 from kube.explain import Reason, explain_pod, last_line
-from kube.observe import BuildPod, log_tail
+from kube.observe import log_tail
 from kube.specs import build_name
+from kube.state import BuildPod
 
 State = EnvironmentBuild.State
 

@@ -9,7 +9,7 @@ from django.db import transaction
 from deployments.models import DeploymentVersion, EnvironmentBuild, Instance, InstanceEvent, Revision, Rollout
 from deployments.planning.progress import Progress
 from kube.explain import Reason, explain_pod
-from kube.observe import Event, Pod
+from kube.state import Event, Pod
 
 NO_REASON = {"reason_code": "", "reason_message": "", "reason_next": ""}
 

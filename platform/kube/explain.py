@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from kube import placement
 from kube.objects import mebibytes
-from kube.observe import Container, Ended, Observed, Pod, Room, Workload
+from kube.reason import Reason
+from kube.state import Container, Ended, Observed, Pod, Room, Workload
+
+__all__ = ["Reason", "deadline", "explain", "explain_pod", "last_line", "refused", "unreachable"]
 
 SLOW_PULL = datetime.timedelta(seconds=60)
 # A start that fails the same way twice will fail a third time.
@@ -17,20 +20,6 @@ HOPELESS_RESTARTS = 1
 _IMPORT = ("ModuleNotFoundError", "ImportError", "SyntaxError", "IndentationError")
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit|Interrupt|Warning))(?::\s.*|)$")
 _SIGNALS = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why something waits or failed, for a person.
-
-    ``hopeless`` tells that waiting will not help: only a change of the package, the settings or the cluster does.
-    """
-
-    code: str
-    message: str
-    next: str = ""
-    evidence: str = ""
-    hopeless: bool = False
 
 
 def last_line(log: str) -> str:
@@ -113,7 +102,7 @@ def explain_pod(pod: Pod, now: datetime.datetime, rooms: Sequence[Room] = ()) ->
             "A new instance is started elsewhere. If it happens again, choose a larger instance type.",
             pod.message,
         )
-    if pod.reason in ("NodeLost", "NodeShutdown") or "node lost" in pod.message.lower():
+    if _node_is_lost(pod):
         return Reason(
             "node_lost",
             f"The node {pod.node} of instance {pod.name} is not answering.",
@@ -121,7 +110,7 @@ def explain_pod(pod: Pod, now: datetime.datetime, rooms: Sequence[Room] = ()) ->
             pod.message,
         )
     if not pod.node:
-        return _unscheduled(pod, rooms)
+        return placement.unscheduled(pod, rooms)
     for container in pod.containers:
         reason = _container(pod, container, now)
         if reason is not None:
@@ -129,56 +118,12 @@ def explain_pod(pod: Pod, now: datetime.datetime, rooms: Sequence[Room] = ()) ->
     return _volume(pod) or _pulling(pod, now) or _unready(pod)
 
 
-def _unscheduled(pod: Pod, rooms: Sequence[Room]) -> Reason | None:
-    message = pod.unschedulable
-    if not message:
-        return None
-    available, _, rest = message.partition(" nodes are available: ")
-    causes = rest.split(". ")[0].rstrip(".") if rest else message
-    lacking = re.findall(r"Insufficient ([\w./-]+)", causes)
-    count = available if rest else "0"
-    if lacking:
-        wants = dict(pod.requests)
-        parts = [_lacking(resource, wants.get(resource, 0), rooms) for resource in lacking if resource != "pods"]
-        if "pods" in lacking:
-            parts.append("a node holds no more pods")
-        return Reason(
-            "does_not_fit",
-            f"{count} nodes have room for the instance: " + "; ".join(parts) + ".",
-            "Choose a smaller instance type, stop another deployment, or wait until one ends.",
-            message,
-        )
-    if "untolerated taint" in causes:
-        return Reason(
-            "taint_mismatch",
-            f"{count} nodes accept the instance: {causes}.",
-            "The free nodes are reserved. Choose another instance type, or ask the platform team to let it run there.",
-            message,
-        )
-    if "affinity" in causes or "selector" in causes:
-        return Reason(
-            "selector_mismatch",
-            f"{count} nodes match the labels that the instance type asks for: {causes}.",
-            "Choose another instance type, or ask the platform team to label a node.",
-            message,
-        )
-    return Reason("unschedulable", f"No node takes the instance: {causes}.", "Ask the platform team.", message)
-
-
-def _lacking(resource: str, wanted: float, rooms: Sequence[Room]) -> str:
-    def show(value: float) -> str:
-        if resource in ("memory", "ephemeral-storage"):
-            return mebibytes(value)
-        return f"{value:.3g} {'CPU cores' if resource == 'cpu' else resource}"
-
-    sentence = f"it asks for {show(wanted)}" if wanted else f"there is not enough {resource}"
-    if rooms:
-        best = max(rooms, key=lambda room: room.free.get(resource, 0))
-        largest = max((room.allocatable.get(resource, 0) for room in rooms), default=0)
-        if wanted > largest:
-            return f"{sentence}, the largest node has {show(largest)} in all"
-        return f"{sentence}, the largest free slice is {show(max(best.free.get(resource, 0), 0))} on {best.node}"
-    return sentence
+def _node_is_lost(pod: Pod) -> bool:
+    """The node controller says it by the pod's reason when it takes the pod away, and by an event before."""
+    if pod.reason in ("NodeLost", "NodeShutdown", "Terminated"):
+        return True
+    latest = pod.events[-1].reason if pod.events else ""
+    return bool(pod.node) and latest in ("NodeNotReady", "TaintManagerEviction")
 
 
 def _container(pod: Pod, container: Container, now: datetime.datetime) -> Reason | None:
@@ -214,10 +159,11 @@ def _died(pod: Pod, container: Container, end: Ended) -> Reason:
     hopeless = container.restarts >= HOPELESS_RESTARTS
     line = last_line(end.message)
     if end.reason == "OOMKilled":
-        limit = mebibytes(container.memory_limit) if container.memory_limit else "its limit"
+        limit = f"its limit of {mebibytes(container.memory_limit)}" if container.memory_limit else "its limit"
+        used = f" ({mebibytes(pod.memory_peak)} were in use when last measured)" if pod.memory_peak else ""
         return Reason(
             "out_of_memory",
-            f"The instance used more memory than its limit of {limit} and was killed"
+            f"The instance used more memory than {limit}{used} and was killed"
             + (f", {container.restarts} times restarted." if container.restarts else "."),
             "Choose an instance type with more memory, or load less at start.",
             end.message,

@@ -9,7 +9,7 @@ from deployments.models import GpuClaim, GpuNode
 from deployments.services.gpu.fleet import Place
 from kube import specs
 from kube.objects import condition, labels_of
-from kube.observe import requests_of
+from kube.parsing import requests_of
 
 State = GpuClaim.State
 MIB = 2**20

@@ -9,7 +9,7 @@ from accounts.errors import Forbidden, Invalid, NotFound
 from deployments.services import preflight as service
 from deployments.services.preflight import preflight
 from kube.errors import ClusterUnreachable
-from kube.observe import Room
+from kube.state import Room
 from tests.app import factories
 
 pytestmark = pytest.mark.django_db

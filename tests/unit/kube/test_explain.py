@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from kube.explain import Reason, explain, explain_pod, last_line
-from kube.observe import Container, Ended, Event, Observed, Pod, Room, Workload
+from kube.state import Container, Ended, Event, Observed, Pod, Room, Workload
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 POD = Pod(uid="u", name="d-churn-1", created=NOW, node="node-1", revision_id="r")

@@ -8,7 +8,7 @@ from typing import Any
 from deployments.planning.plan import Action, Apply, Create, Delete, Scale
 from kube import specs
 from kube.manifests import stamp_of
-from kube.observe import BuildPod, Container, Observed, Pod, Workload
+from kube.state import BuildPod, Container, Observed, Pod, Workload
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.planning.gates import Drop, Open, Yield, steps, yields
-from kube.observe import Pod
+from kube.state import Pod
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 

@@ -9,8 +9,8 @@ from deployments.planning.plan import Apply, Build, Create, Delete, Scale, Wante
 from deployments.planning.progress import Target, progress
 from kube import builds, manifests
 from kube.manifests import stamp_of
-from kube.observe import BuildPod, Observed, Pod
 from kube.specs import BuildSpec, Size, VersionSpec, Volume
+from kube.state import BuildPod, Observed, Pod
 from tests.unit.planning.simulation import NOW, Cluster
 
 NAMESPACE = manifests.namespace("ph-shop", "shop", restricted=False)

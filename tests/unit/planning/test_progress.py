@@ -4,7 +4,7 @@ import datetime as dt
 from dataclasses import replace
 
 from deployments.planning.progress import Target, progress, standing
-from kube.observe import BuildPod, Container, Ended, Observed, Pod, Workload
+from kube.state import BuildPod, Container, Ended, Observed, Pod, Workload
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(minutes=20)
