@@ -42,7 +42,8 @@ def last_at_work(claims: Iterable[GpuClaim]) -> dict[uuid.UUID, dt.datetime]:
     versions = {claim.version_id for claim in claims if claim.version_id is not None}
     running = Instance.objects.filter(version__in=versions, deleted_at=None, gpu_busy_at__isnull=False)
     for key, at in running.values_list("version", "gpu_busy_at"):
-        found[key] = max(at, found.get(key, at))
+        if at is not None:
+            found[key] = max(at, found.get(key, at))
     return found
 
 
