@@ -109,10 +109,13 @@ def _visit(state: Pass, cluster: Cluster, force: bool) -> None:
     build = desired.build_of(version.target_revision)
     if build is not None:
         environments.adopt(build, project)
-    quiet = {str(key) for key in version.instances.filter(deleted_at=None, ready=True).values_list("id", flat=True)}
+    known = list(version.instances.filter(deleted_at=None).values_list("id", "ready", "memory_peak"))
+    quiet = {str(key) for key, ready, _ in known if ready}
     building = (build.project.namespace, build.hash) if build is not None and build.project is not None else None
     deep = force or state.rolling is None
     seen = observe(cluster, project.namespace, str(version.id), build=building, quiet=quiet, deep=deep)
+    peaks = {str(key): float(peak) for key, _, peak in known}
+    seen = replace(seen, pods=tuple(replace(pod, memory_peak=peaks.get(pod.uid, 0.0)) for pod in seen.pods))
     state.changed |= observation.save_instances(version, seen.pods, now)
     if build is not None:
         _follow_build(state, cluster, build, seen)

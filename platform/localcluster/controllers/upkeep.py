@@ -121,6 +121,7 @@ class NodeLifecycleController:
         entry = {"type": "Ready", "status": "False", "lastTransitionTime": rfc3339()}
         patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"conditions": [entry]}}
         metadata = pod["metadata"]
+        self.events.warning(pod, "NodeNotReady", "Node is not ready")
         try:
             await self.client.patch(
                 PODS, metadata["name"], metadata["namespace"], patch, kind="strategic", subresource="status"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from kube.explain import Reason, explain, explain_pod, last_line
-from kube.state import Container, Ended, Event, Observed, Pod, Room, Workload
+from kube.state import Container, Ended, Event, Holder, Observed, Pod, Room, Workload
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 POD = Pod(uid="u", name="d-churn-1", created=NOW, node="node-1", revision_id="r")
@@ -72,6 +72,30 @@ def test_does_not_fit_says_which_resource_and_the_largest_free_slice() -> None:
     assert "asks for 4 GiB, the largest free slice is 2 GiB on node-2" in reason.message
     assert reason.next
     assert not reason.hopeless
+
+
+def test_does_not_fit_says_who_holds_the_rest_without_telling_strangers_names() -> None:
+    def holds(namespace: str, name: str, gpus: float) -> Holder:
+        return Holder(namespace, name, {"nvidia.com/gpu": gpus})
+
+    holders = (
+        holds("ph-shop", "churn/v1", 2), holds("ph-shop", "fraud/v2", 4), holds("ph-secret", "merger/v1", 1),
+        holds("", "", 0), holds("ph-shop", "idle/v1", 0),
+    )  # fmt: skip
+    room = Room("node-1", {"nvidia.com/gpu": 1}, {"nvidia.com/gpu": 8}, holders=holders)
+    stuck = replace(unscheduled("0/1 nodes are available: 1 Insufficient nvidia.com/gpu."), namespace="ph-shop")
+    stuck = replace(stuck, requests=(("nvidia.com/gpu", 2),))
+    message = reason_of(stuck, (room,)).message
+    assert (
+        "largest free slice is 1 nvidia.com/gpu on node-1, where fraud/v2 holds 4 nvidia.com/gpu, churn/v1" in message
+    )
+    assert message.endswith("churn/v1 holds 2 nvidia.com/gpu and others hold 1 nvidia.com/gpu.")
+    assert "merger" not in message
+    many = tuple(holds("ph-shop", f"d{number}/v1", number) for number in range(1, 7))
+    message = reason_of(stuck, (replace(room, holders=many),)).message
+    assert "d6/v1 holds 6" in message
+    assert "others hold 6 nvidia.com/gpu" in message
+    assert "d3/v1" not in message
 
 
 def test_does_not_fit_tells_when_no_node_is_large_enough() -> None:
@@ -162,6 +186,11 @@ def test_out_of_memory_gives_the_limit() -> None:
     assert "512 MiB" in reason.message
 
 
+def test_out_of_memory_gives_what_was_in_use() -> None:
+    reason = reason_of(replace(died("", code=137, reason="OOMKilled"), memory_peak=498 * 2.0**20))
+    assert "its limit of 512 MiB (498 MiB were in use when last measured) and was killed" in reason.message
+
+
 def test_out_of_memory_counts_even_with_exit_code_zero() -> None:
     assert reason_of(died("", code=0, reason="OOMKilled")).code == "out_of_memory"
 
@@ -194,6 +223,11 @@ def test_evicted_and_lost_nodes() -> None:
     assert reason_of(evicted).code == "evicted"
     assert "low on resource: memory" in reason_of(evicted).message
     assert reason_of(pod(reason="NodeLost")).code == "node_lost"
+    # Before the pod is taken away, its node's silence is an event about it, and its container still seems to run.
+    running = Container("serving", running_since=NOW, started=True, ready=True)
+    silent = Event("Warning", "NodeNotReady", "Node is not ready")
+    assert "node-1" in reason_of(pod(containers=(running,), events=(silent,))).message
+    assert explain_pod(pod(containers=(running,), events=(silent,), ready=True), NOW) is None
 
 
 def test_volume_and_slow_pull() -> None:
