@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.e2e.gallery import Gallery
 from tests.support import browser as chromium
 from tests.support.stack import RunningStack
 
@@ -17,6 +18,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     running.start()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def gallery(stack: RunningStack) -> Gallery:
+    """A project with something on every page."""
+    return Gallery(stack)
 
 
 @pytest.fixture(scope="session")

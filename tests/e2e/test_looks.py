@@ -35,11 +35,11 @@ BEYOND = "document.documentElement.scrollWidth - document.documentElement.client
 
 
 @pytest.fixture(scope="module")
-def gallery(stack: RunningStack) -> dict[str, str]:
-    """The addresses of all pages by name."""
+def addresses(gallery: Gallery) -> dict[str, str]:
+    """Of all pages, by name; the folder of pictures is empty."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    return Gallery(stack).pages()
+    return gallery.pages()
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def violations(page: Page, **options: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_fits_and_reads_well(
-    visitor: Page, gallery: dict[str, str], browser: Browser, stack: RunningStack, name: str
+    visitor: Page, addresses: dict[str, str], browser: Browser, stack: RunningStack, name: str
 ):
     page = browser.new_page(base_url=stack.url) if name == "sign-in" else visitor
     page.set_viewport_size(WIDE)
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
-    answer = page.goto(gallery[name])
+    answer = page.goto(addresses[name])
     assert answer is not None
     assert answer.status == (404 if name == "not-found" else 200)
     if name in SHOWN:
