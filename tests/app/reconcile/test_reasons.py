@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from kube import specs
@@ -14,6 +15,7 @@ from kube.connect import Cluster, path_of
 from kube.errors import ClusterUnreachable
 from kube.explain import Reason, explain, unreachable
 from kube.observe import observe, rooms
+from kube.state import Observed
 from tests.support.stack import eventually
 
 IMAGE = "python:3.11-slim"
@@ -51,9 +53,11 @@ class Bench:
         path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
         self.cluster.call("POST", path, body={"metadata": {"name": "churn", "labels": labels}, "spec": spec})
 
+    def seen(self) -> Observed:
+        return observe(self.cluster, self.namespace, self.version)
+
     def reason(self) -> Reason | None:
-        seen = observe(self.cluster, self.namespace, self.version)
-        return explain(seen, dt.datetime.now(dt.UTC), rooms(self.cluster))
+        return explain(self.seen(), dt.datetime.now(dt.UTC), rooms(self.cluster))
 
     def expect(self, code: str, *words: str, when: Callable[[Reason], bool] = lambda _: True) -> Reason:
         """The reason once it has this code, with these words in its sentence."""
@@ -217,6 +221,22 @@ def test_deadline_passed(bench: Bench) -> None:
     # Never ready, and nothing to blame: its start takes longer than it may.
     bench.deploy(deadline=5, serving={"startupProbe": {"exec": {"command": ["false"]}, "failureThreshold": 600}})
     assert bench.expect("deadline_passed", "1 of 1 started, 0 ready").hopeless
+
+
+def test_node_lost(bench: Bench) -> None:
+    bench.deploy()
+    eventually(lambda: all(pod.ready for pod in bench.seen().pods) and bench.seen().pods, "a ready pod")
+    kubelets = [
+        process for process in psutil.Process().children(recursive=True) if "localcluster.kubelet" in process.cmdline()
+    ]
+    assert len(kubelets) == 1
+    kubelets[0].suspend()
+    try:
+        # The node controller is patient for most of a minute, as it should be.
+        bench.expect("node_lost", "is not answering")
+    finally:
+        kubelets[0].resume()
+    eventually(lambda: all(pod.ready for pod in bench.seen().pods), "the node to be back")
 
 
 def test_cluster_unreachable(bench: Bench, kubeconfig: Path, tmp_path: Path) -> None:
