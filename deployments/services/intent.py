@@ -56,7 +56,7 @@ def require_active(project: Project) -> None:
         raise Conflict(f"Project '{project.name}' is suspended{reason}. Resume it first", code="project_suspended")
 
 
-def change(version: DeploymentVersion, **columns: Any) -> None:
+def change(version: DeploymentVersion, /, **columns: Any) -> None:
     """Saves columns of intent on a locked version, bumps its generation and wakes the reconciler."""
     updated = DeploymentVersion.objects.filter(pk=version.pk, generation=version.generation).update(
         generation=F("generation") + 1, last_updated=timezone.now(), **columns
@@ -72,7 +72,13 @@ def change(version: DeploymentVersion, **columns: Any) -> None:
 
 
 def roll_out(
-    version: DeploymentVersion, actor: User, cause: Rollout.Cause, *, revision: Revision | None = None, **columns: Any
+    version: DeploymentVersion,
+    actor: User,
+    cause: Rollout.Cause,
+    /,
+    *,
+    revision: Revision | None = None,
+    **columns: Any,
 ) -> Rollout | None:
     """Saves ``columns`` and begins the passage of a locked version to ``revision`` (its target unless given).
 

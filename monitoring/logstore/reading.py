@@ -2,16 +2,17 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import aiohttp
-from django.db.models import F
+from django.db.models import F, Q
 
 from accounts.models import Project
 from deployments import background
 from deployments import cluster as clusters
-from deployments.models import Instance
+from deployments.models import DeploymentVersion, Instance
 from kube.connect import Cluster
 from kube.errors import ClusterUnreachable
 from kube.logs import Cursor, Resume, read
@@ -92,13 +93,27 @@ def labels_of(source: LogSource) -> dict[str, Any]:
 
 
 def _sources(project: Project, wanted: Query) -> dict[int, LogSource]:
+    """Under the names of today: what was renamed keeps its lines, and who took its old name does not get them."""
+    versions = DeploymentVersion.objects.filter(deployment__project=project)
+    names = {key: (name, version) for key, name, version in versions.values_list("id", "deployment__name", "version")}
     rows = LogSource.objects.filter(project=project).order_by(F("ended_at").desc(nulls_first=True), "-id")
-    if (name := wanted.pinned.get("deployment_name")) is not None:
-        rows = rows.filter(deployment_name=name)
-    if (name := wanted.pinned.get("deployment_version")) is not None:
-        rows = rows.filter(version_name=name)
-    chosen = (source for source in rows.iterator() if _may_select(wanted, labels_of(source)))
+    for place, (label, column) in enumerate(
+        (("deployment_name", "deployment_name"), ("deployment_version", "version_name"))
+    ):
+        if (wanted_name := wanted.pinned.get(label)) is not None:
+            here = [key for key, each in names.items() if each[place] == wanted_name]
+            rows = rows.filter(Q(version_id__in=here) | (Q(**{column: wanted_name}) & ~Q(version_id__in=names)))
+    chosen = (
+        source for source in map(partial(_renamed, names), rows.iterator()) if _may_select(wanted, labels_of(source))
+    )
     return {source.pk: source for source, _ in zip(chosen, range(MOST_SOURCES), strict=False)}
+
+
+def _renamed(names: Mapping[uuid.UUID, tuple[str, str]], source: LogSource) -> LogSource:
+    source.deployment_name, source.version_name = names.get(
+        source.version_id, (source.deployment_name, source.version_name)
+    )
+    return source
 
 
 def _running(project: Project, wanted: Query, known: dict[uuid.UUID, LogSource]) -> dict[uuid.UUID, _Running]:

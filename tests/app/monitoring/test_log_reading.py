@@ -1,11 +1,13 @@
 """Reading what is kept and what runs as one log."""
 
+import uuid
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from accounts.errors import Unavailable
+from deployments.models import DeploymentVersion
 from kube.connect import Cluster
 from kube.errors import ClusterUnreachable
 from kube.logs import Line
@@ -48,6 +50,22 @@ def test_what_brought_the_package_comes_first(fleet: Fleet, live: dict[str, list
     row = source(fleet, instance_id=fleet.instance.pk, pod_name=pod)
     put(row, 1, 2, text="[package] kept")
     assert texts(fleet) == ["[package] kept 1", "[package] kept 2", "ready"]
+
+
+def test_lines_follow_a_deployment_to_its_new_name(fleet: Fleet, live: dict[str, list[Line]]) -> None:
+    deployment = fleet.version.deployment
+    row = source(fleet, ended_at=timezone.now())
+    put(row, 1)
+    gone = source(fleet, version_id=uuid.uuid4(), deployment_name="gone", ended_at=timezone.now())
+    put(gone, 2, text="last words")
+    type(deployment).objects.filter(pk=deployment.pk).update(name="retention")
+    DeploymentVersion.objects.filter(pk=fleet.version.pk).update(version="v9")
+    assert texts(fleet, '{deployment_name="retention", deployment_version="v9"}') == ["kept 1"]
+    assert texts(fleet, '{deployment_name="churn"}') == []
+    assert texts(fleet, '{deployment_name="gone"}') == ["last words 2"]
+    # Who takes the old name does not get what is not its own.
+    factories.version(factories.deployment(fleet.project, "churn"))
+    assert texts(fleet, '{deployment_name="churn"}') == []
 
 
 def put(row: LogSource, *times: int, text: str = "kept") -> None:

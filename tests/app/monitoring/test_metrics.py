@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +98,43 @@ class TestSampling:
         store(fleet, reading(100), NOW - TEN)
         store(fleet, reading(7), NOW)
         assert total(fleet).counts["requests"] == pytest.approx(107)
+
+    def test_a_new_process_counts_from_zero_however_far_it_is(self, fleet: Fleet) -> None:
+        first, second = reading(5), reading(20)
+        first.process_start, second.process_start = 1000.0, 2000.0
+        store(fleet, first, NOW - TEN)
+        store(fleet, second, NOW)
+        assert total(fleet).counts["requests"] == pytest.approx(25)
+        again = reading(21)
+        again.process_start = 2000.0
+        store(fleet, again, NOW + TEN)
+        assert total(fleet).counts["requests"] == pytest.approx(26)
+
+    def test_a_clock_that_was_set_back_loses_and_repeats_nothing(self, fleet: Fleet) -> None:
+        store(fleet, reading(10), NOW)
+        store(fleet, reading(20), NOW + dt.timedelta(hours=2))  # it had gone ahead
+        store(fleet, reading(30), NOW + TEN)
+        store(fleet, reading(40), NOW + 2 * TEN)
+        near = total(fleet, now=NOW + 2 * TEN)
+        assert near.counts["requests"] == pytest.approx(30)
+        at = MetricSample.objects.filter(instance_id=WHOLE_VERSION, at__lte=NOW + 3 * TEN).values_list("at", flat=True)
+        assert [(moment - NOW).total_seconds() for moment in at.order_by("at")] == [-5, 5, 15]
+        assert sum(MetricSample.objects.values_list("requests", flat=True)) == pytest.approx(40)
+
+    def test_what_is_measured_of_an_instance_is_kept_with_it(self, fleet: Fleet) -> None:
+        started = NOW - dt.timedelta(seconds=30)
+        Instance.objects.update(started_at=started, ready_at=None)
+        loading = reading(0)
+        loading.loading_at = (started + dt.timedelta(seconds=4)).timestamp()
+        store(fleet, loading, NOW, memory=5e8)
+        row = Instance.objects.get()
+        assert (row.loading_at, row.memory_peak) == (started + dt.timedelta(seconds=4), 500_000_000)
+        # A restarted container loads anew, and a lower reading is no peak.
+        Instance.objects.update(restarts=1)
+        loading.loading_at += 100
+        store(fleet, loading, NOW + TEN, memory=4e8)
+        same = Instance.objects.get()
+        assert (same.loading_at, same.memory_peak, same.gpu_busy_at) == (row.loading_at, 500_000_000, None)
 
     def test_the_same_reading_twice_counts_once(self, fleet: Fleet) -> None:
         store(fleet, reading(5), NOW - TEN)
@@ -222,6 +261,31 @@ class TestSeries:
         resolution, step = stored.resolution_for(NOW - span, NOW, NOW)
         assert (resolution, step) == expected
         assert span.total_seconds() / step <= MOST_POINTS
+
+    def test_history_stays_when_everything_is_renamed(self, fleet: Fleet, client: Client) -> None:
+        now = timezone.now()
+        store(fleet, reading(0), now - 2 * TEN)
+        store(fleet, reading(20), now - TEN)
+        factories.rollout(fleet.revision, state="complete", serving_at=now - TEN)
+        client.force_login(factories.superuser())
+        path = f"/api/v1/projects/{fleet.project.name}/deployments"
+        for url, body in (
+            (f"{path}/churn/versions/v1", {"version": "v9"}),
+            (f"{path}/churn", {"name": "retention"}),
+            (f"/api/v1/projects/{fleet.project.name}", {"name": "renamed-project"}),
+        ):
+            answer = client.patch(url, body, content_type="application/json")
+            assert answer.status_code == 200, answer.content
+        store(fleet, reading(30), now)
+        base = "/api/v1/projects/renamed-project"
+        for url in ("/deployments/retention/metrics", "/deployments/retention/versions/v9/metrics"):
+            found = client.get(f"{base}{url}?range=15m").json()
+            total = sum(rate or 0 for rate in found["series"]["requests"]) * found["step"]
+            assert total == pytest.approx(30, rel=0.4)  # of the cell under way the rate is of the time so far
+            assert {marker["version"] for marker in found["markers"]} == {"v9"}
+        samples.roll_up(now)
+        data = client.get(f"{base}/time-series/data?metric=deployments.requests").json()
+        assert sum(point["value"] for point in data["data_points"]) > 0
 
     def test_rollouts_are_marked(self, fleet: Fleet) -> None:
         rollout = factories.rollout(fleet.revision, state="complete", serving_at=NOW)

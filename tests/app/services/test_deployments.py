@@ -229,6 +229,16 @@ def test_version_names_are_unique_in_a_deployment(world: World):
         deployments.update_version(world.editor, other, version="v1")
 
 
+def test_a_version_with_a_revision_is_renamed_by_a_rollout(world: World):
+    version = factories.version(world.deployment, "v2", desired_instances=1)
+    revision = factories.revision(version)
+    DeploymentVersion.objects.filter(pk=version.pk).update(target_revision=revision)
+    deployments.update_version(world.editor, version, version="v3")
+    version.refresh_from_db()
+    assert version.version == "v3"
+    assert version.rollouts.get().cause == "settings"
+
+
 def test_an_environment_of_another_project_is_unknown(world: World):
     base = factories.environment()
     factories.project().environments.create(name="theirs", base=base, runtime=base.runtime)
