@@ -1,5 +1,6 @@
 """Alert rules of a project: what fires now, the rules, a form and a test."""
 
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -8,14 +9,14 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.access import Permission
-from accounts.errors import ServiceError
 from accounts.models import Project
 from deployments.views.forms import NAME_ATTRS
 from deployments.views.gate import Tenant, in_project, user_of
 from deployments.views.project_settings import frame
-from deployments.views.render import Crumb, add_errors, done, refused, respond
-from monitoring.models import Alert, AlertRule, Webhook
+from deployments.views.render import Crumb, done, respond
+from monitoring.models import Alert, AlertRule, Delivery, Webhook
 from monitoring.services import alert_rules
+from monitoring.views.saving import attempt, posted, save
 
 FIRING_SHOWN = 50
 
@@ -80,14 +81,10 @@ def rule_list(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @in_project(Permission.PROJECT_EDIT)
 def rule_create(request: HttpRequest, tenant: Tenant) -> HttpResponse:
-    form = AlertRuleForm(request.POST if request.method == "POST" else None, project=tenant.project)
-    if form.is_bound and form.is_valid():
-        try:
-            made = alert_rules.create_rule(user_of(request), tenant.project, **form.settings())
-        except ServiceError as error:
-            add_errors(form, error)
-        else:
-            return done(request, _url(tenant, made.name), f"Alert rule {made.name} made; try it")
+    form = AlertRuleForm(posted(request), project=tenant.project)
+    made = save(form, partial(alert_rules.create_rule, user_of(request), tenant.project))
+    if made is not None:
+        return done(request, _url(tenant, made.name), f"Alert rule {made.name} made; try it")
     return _page(request, tenant, form, None)
 
 
@@ -95,14 +92,10 @@ def rule_create(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 @in_project(Permission.PROJECT_EDIT)
 def rule_detail(request: HttpRequest, tenant: Tenant, rule: str) -> HttpResponse:
     row = alert_rules.get_rule(user_of(request), tenant.project, rule, Permission.PROJECT_EDIT)
-    form = AlertRuleForm(request.POST if request.method == "POST" else None, project=tenant.project, rule=row)
-    if form.is_bound and form.is_valid():
-        try:
-            made = alert_rules.update_rule(user_of(request), row, **form.settings())
-        except ServiceError as error:
-            add_errors(form, error)
-        else:
-            return done(request, _url(tenant, made.name), f"Alert rule {made.name} saved")
+    form = AlertRuleForm(posted(request), project=tenant.project, rule=row)
+    made = save(form, partial(alert_rules.update_rule, user_of(request), row))
+    if made is not None:
+        return done(request, _url(tenant, made.name), f"Alert rule {made.name} saved")
     return _page(request, tenant, form, row)
 
 
@@ -110,12 +103,12 @@ def rule_detail(request: HttpRequest, tenant: Tenant, rule: str) -> HttpResponse
 @in_project(Permission.PROJECT_EDIT)
 def rule_test(request: HttpRequest, tenant: Tenant, rule: str) -> HttpResponse:
     row = alert_rules.get_rule(user_of(request), tenant.project, rule, Permission.PROJECT_EDIT)
-    try:
-        made = alert_rules.test_rule(user_of(request), row)
-    except ServiceError as error:
-        return refused(request, _url(tenant, row.name), error)
-    receivers = "1 receiver" if len(made) == 1 else f"{len(made)} receivers"
-    return done(request, _url(tenant, row.name), f"A test is on its way to {receivers}")
+
+    def tell(made: list[Delivery]) -> tuple[str, str]:
+        receivers = "1 receiver" if len(made) == 1 else f"{len(made)} receivers"
+        return _url(tenant, row.name), f"A test is on its way to {receivers}"
+
+    return attempt(request, _url(tenant, row.name), lambda: alert_rules.test_rule(user_of(request), row), tell)
 
 
 @require_POST

@@ -1,6 +1,7 @@
 """Webhooks of a project: list, form, a test with its outcome, and what became of the last messages."""
 
 import uuid
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,14 +11,14 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.access import Permission
-from accounts.errors import ServiceError
 from accounts.models import Project
 from deployments.views.forms import NAME_ATTRS
 from deployments.views.gate import Tenant, in_project, user_of
 from deployments.views.project_settings import frame
-from deployments.views.render import Crumb, add_errors, done, refused, respond
+from deployments.views.render import Crumb, done, respond
 from monitoring.models import Delivery, Webhook
 from monitoring.services import webhooks
+from monitoring.views.saving import attempt, posted, save
 
 DELIVERIES_SHOWN = 20
 EVENTS = (
@@ -89,14 +90,10 @@ def webhook_list(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @in_project(Permission.PROJECT_EDIT)
 def webhook_create(request: HttpRequest, tenant: Tenant) -> HttpResponse:
-    form = WebhookForm(request.POST if request.method == "POST" else None, project=tenant.project)
-    if form.is_bound and form.is_valid():
-        try:
-            made = webhooks.create_webhook(user_of(request), tenant.project, **form.settings())
-        except ServiceError as error:
-            add_errors(form, error)
-        else:
-            return done(request, _url(tenant, made.name), f"Webhook {made.name} made; try it")
+    form = WebhookForm(posted(request), project=tenant.project)
+    made = save(form, partial(webhooks.create_webhook, user_of(request), tenant.project))
+    if made is not None:
+        return done(request, _url(tenant, made.name), f"Webhook {made.name} made; try it")
     return _page(request, tenant, form, None)
 
 
@@ -104,14 +101,10 @@ def webhook_create(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 @in_project(Permission.PROJECT_EDIT)
 def webhook_detail(request: HttpRequest, tenant: Tenant, webhook: str) -> HttpResponse:
     hook = webhooks.get_webhook(user_of(request), tenant.project, webhook, Permission.PROJECT_EDIT)
-    form = WebhookForm(request.POST if request.method == "POST" else None, project=tenant.project, hook=hook)
-    if form.is_bound and form.is_valid():
-        try:
-            made = webhooks.update_webhook(user_of(request), hook, **form.settings())
-        except ServiceError as error:
-            add_errors(form, error)
-        else:
-            return done(request, _url(tenant, made.name), f"Webhook {made.name} saved")
+    form = WebhookForm(posted(request), project=tenant.project, hook=hook)
+    made = save(form, partial(webhooks.update_webhook, user_of(request), hook))
+    if made is not None:
+        return done(request, _url(tenant, made.name), f"Webhook {made.name} saved")
     return _page(request, tenant, form, hook)
 
 
@@ -121,20 +114,19 @@ def webhook_test(request: HttpRequest, tenant: Tenant, webhook: str) -> HttpResp
     """Sends an example as it is saved; its outcome appears on the page."""
     hook = webhooks.get_webhook(user_of(request), tenant.project, webhook, Permission.PROJECT_EDIT)
     about = {"object_type": "deployment", "object_name": hook.deployment.name} if hook.deployment else {}
-    try:
-        made = webhooks.test_webhook(
-            user_of(request),
-            tenant.project,
-            url=hook.url,
-            event=hook.event,
-            headers=orjson.loads(hook.headers),
-            timeout=hook.timeout,
-            include_result=hook.include_result,
-            **about,
-        )
-    except ServiceError as error:
-        return refused(request, _url(tenant, hook.name), error)
-    return done(request, f"{_url(tenant, hook.name)}?test={made.pk}", "The test is on its way")
+    send = partial(
+        webhooks.test_webhook,
+        user_of(request),
+        tenant.project,
+        url=hook.url,
+        event=hook.event,
+        headers=orjson.loads(hook.headers),
+        timeout=hook.timeout,
+        include_result=hook.include_result,
+        **about,
+    )
+    page = _url(tenant, hook.name)
+    return attempt(request, page, send, lambda made: (f"{page}?test={made.pk}", "The test is on its way"))
 
 
 @require_POST
