@@ -6,6 +6,7 @@ that holds python3.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -22,11 +23,13 @@ from typing import Any
 import pytest
 
 from localcluster.client import ApiError, Client
-from localcluster.resources import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS
+from localcluster.resources import CONFIGMAPS, NAMESPACES, NODE_METRICS, NODES, PODS, SERVICEACCOUNTS
 from tests.contract.alone import ROOT, Server
+from tests.contract.pods import pod
 from tests.support.kubernetes_tools import kubectl as present_kubectl
 
 START_SECONDS = 60
+IMAGE_SECONDS = 600
 EMBEDDED_IMAGE = "python:3.11-slim"
 IMAGE = os.environ.get("IMAGE", EMBEDDED_IMAGE)
 
@@ -81,21 +84,68 @@ def stop_cluster(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def tested(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     named = os.environ.get("CONTRACT_KUBECONFIG")  # what KUBECONFIG was when the tests were started
     if named:
-        yield Cluster(Path(named), IMAGE, embedded=False)
+        found = Cluster(Path(named), IMAGE, embedded=False)
+        asyncio.run(bring_image(found))
+        yield found
     else:
         yield from _embedded(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def embedded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tested: Cluster) -> Cluster:
+    return tested
+
+
+@pytest.fixture(scope="session")
+def embedded(tested: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An embedded cluster, whatever cluster the other tests run against."""
-    if cluster.embedded:
-        yield cluster
+    if tested.embedded:
+        yield tested
     else:
         yield from _embedded(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def measured(tested: Cluster, request: pytest.FixtureRequest) -> Cluster:
+    """The cluster under test if it serves metrics, as not every one does, else an embedded one."""
+    served = asyncio.run(_serves_metrics(tested))
+    return tested if served else request.getfixturevalue("embedded")
+
+
+async def _serves_metrics(cluster: Cluster) -> bool:
+    async with Client.from_kubeconfig(cluster.kubeconfig) as client:
+        try:
+            await client.request("GET", NODE_METRICS.path())
+        except ApiError:
+            return False
+        return True
+
+
+async def bring_image(cluster: Cluster) -> None:
+    """Have every node that takes pods fetch the image, so that no test waits for that."""
+    async with Client.from_kubeconfig(cluster.kubeconfig) as client, new_namespace(client) as namespace:
+        nodes = [node for node in await client.list(NODES) if takes_pods(node)]
+        assert nodes, "no node of the cluster takes pods: remove a taint or add a node"
+        for number, node in enumerate(nodes):
+            body = pod(f"image-{number}", cluster.image, "pass", restartPolicy="Never")
+            body["spec"]["nodeName"] = node["metadata"]["name"]
+            await client.create(PODS, body, namespace)
+        deadline = time.monotonic() + IMAGE_SECONDS
+        while pods := [one for one in await client.list(PODS, namespace) if one["status"]["phase"] != "Succeeded"]:
+            states = [(one["status"]["phase"], one["status"].get("containerStatuses")) for one in pods]
+            assert time.monotonic() < deadline, f"the image {cluster.image!r} does not run on every node: {states}"
+            await sleep(0.5)
+
+
+def takes_pods(node: dict[str, Any]) -> bool:
+    """Whether the scheduler gives a node pods that tolerate nothing."""
+    taints = node["spec"].get("taints") or []
+    ready = [one["status"] for one in node["status"].get("conditions") or () if one["type"] == "Ready"]
+    free = all(taint["effect"] == "PreferNoSchedule" for taint in taints)
+    return ready == ["True"] and free and not node["spec"].get("unschedulable")
 
 
 def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -125,16 +175,21 @@ async def embedded_client(embedded: Cluster) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def namespace(client: Client) -> AsyncIterator[str]:
-    """A new namespace with its default service account; removed afterwards with all it holds."""
+    """A new namespace of the cluster under test."""
+    async with new_namespace(client) as name:
+        yield name
+
+
+@contextlib.asynccontextmanager
+async def new_namespace(client: Client) -> AsyncIterator[str]:
+    """A new namespace with what controllers add to it; removed afterwards with all it holds."""
     name = f"contract-{uuid.uuid4().hex[:10]}"
-    await client.create(NAMESPACES, {"metadata": {"name": name}})
-    deadline = time.monotonic() + 30
-    while await client.get_or_none(SERVICEACCOUNTS, "default", name) is None:
-        assert time.monotonic() < deadline, f"namespace {name} got no service account 'default'"
-        await sleep(0.02)
-    yield name
-    with contextlib.suppress(ApiError):
-        await client.delete(NAMESPACES, name)
+    await make_namespace(client, name)
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(ApiError):
+            await client.delete(NAMESPACES, name)
 
 
 async def make_namespace(client: Client, name: str) -> None:
@@ -151,8 +206,6 @@ async def make_namespace(client: Client, name: str) -> None:
 
 
 async def sleep(seconds: float) -> None:
-    import asyncio
-
     await asyncio.sleep(seconds)
 
 
@@ -189,9 +242,3 @@ class Kubectl:
 @pytest.fixture
 def kubectl(cluster: Cluster, namespace: str) -> Kubectl:
     return Kubectl(cluster, namespace)
-
-
-def pod(name: str, image: str, *command: str, **spec: Any) -> dict[str, Any]:
-    """A pod of one container `c`."""
-    container = {"name": "c", "image": image, "command": list(command)}
-    return {"metadata": {"name": name}, "spec": {"containers": [container], **spec}}

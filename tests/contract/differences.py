@@ -33,7 +33,7 @@ DIFFERENCES = [
     Difference("21-list", "^kubectl describe deployment$", "stdout", "another version of kubectl"),
     Difference("21-list", "^table events$|^kubectl get$", r"\.rows|stdout", _PROGRESS),
     Difference("21-list", "^table (replicasets|horizontal)", r"\.rows\[0\]\.cells\[[57]\]", _PROGRESS),
-    Difference("21-list", "^table endpointslices$", r"\.rows\[0\]\.object\.metadata\.generation", _PROGRESS),
+    Difference("21-list", "^table endpoint", r"\.rows\[0\]\.object\.metadata\.(generation|annotations)", _PROGRESS),
     Difference("21-list", "^all namespaces$", r"\.items\[0\]\.spec\.containers", "what the job ran was not recorded"),
     Difference(
         "21-list",

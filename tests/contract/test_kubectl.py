@@ -118,13 +118,3 @@ def test_kubectl_reads_logs_and_runs_commands(kubectl: Kubectl, cluster: Cluster
     followed = kubectl("logs", "-f", "crash", "--previous")
     assert followed == "first and last\n"
     kubectl("delete", "pod", "p", "crash", "--grace-period=1")
-
-
-def test_kubectl_shows_what_pods_and_nodes_use(cluster: Cluster, namespace: str) -> None:
-    both = [Kubectl(cluster, namespace, program()) for program in (present_kubectl, older_kubectl)]
-    script = "import time; time.sleep(600)"
-    both[0]("run", "p", f"--image={cluster.image}", "--command", "--", "python3", "-c", script)
-    for kubectl in both:
-        eventually(lambda: kubectl.run("top", "pod", "p", "--no-headers").stdout.split()[:1] == ["p"], "metrics")  # noqa: B023
-        assert "MEMORY" in kubectl("top", "nodes").splitlines()[0]
-    both[0]("delete", "pod", "p", "--grace-period=0", "--force")

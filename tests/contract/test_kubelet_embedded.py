@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 
@@ -19,10 +22,12 @@ from localcluster.client import Client
 from localcluster.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, SERVICEACCOUNTS
 from tests.contract.conftest import Cluster as ClusterUnderTest
 from tests.contract.conftest import Kubectl, start_cluster, stop_cluster
-from tests.contract.waiting import container_status, gone, is_ready, object_until, pod_until, state, until
+from tests.contract.waiting import container_status, gone, is_ready, pod_until, state, until
 
 Object = dict[str, Any]
 IMAGE = "python:3.11-slim"
+PARTS = ("apiserver", "controllers", "scheduler", "kubelet")
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "6"))
 SPEC = "2:cpu=4,memory=16Gi,gpu=4,product=NVIDIA-A100-SXM4-80GB,gpumemory=81920,prefix=gpu"
 
 
@@ -36,12 +41,29 @@ def processes_with(marker: str) -> list[psutil.Process]:
     return found
 
 
-def kubelet_of(process: subprocess.Popen[bytes]) -> psutil.Process:
+def pod_name(process: psutil.Process) -> str:
+    """The pod that a container's process belongs to; its own id when it has just ended."""
+    with contextlib.suppress(psutil.Error):
+        return process.environ()["HOSTNAME"]
+    return f"ended {process.pid}"
+
+
+def part_of(process: subprocess.Popen[bytes], name: str) -> psutil.Process:
+    """The process of one part of the cluster: apiserver, controllers, scheduler or kubelet."""
     for child in psutil.Process(process.pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "localcluster.kubelet" in child.cmdline():
+            if f"localcluster.{name}" in child.cmdline():
                 return child
-    raise AssertionError("the cluster runs no kubelet")
+    raise AssertionError(f"the cluster runs no {name}")
+
+
+async def insist(request: Callable[[], Awaitable[Any]]) -> Any:
+    """The answer to a request that is sent again as long as the API server is away."""
+    for _ in range(300):
+        with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.TimeoutError):
+            return await request()
+        await asyncio.sleep(0.1)
+    return await request()
 
 
 @pytest.fixture(scope="module")
@@ -83,37 +105,36 @@ def pod(name: str, marker: str, script: str, **spec: Any) -> Object:
     return {"metadata": {"name": name}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec}}
 
 
-async def kubelet_back(api: Client, running: subprocess.Popen[bytes], old: int) -> None:
+async def part_back(running: subprocess.Popen[bytes], name: str, old: int) -> None:
     async def back() -> bool:
         with contextlib.suppress(AssertionError):
-            return kubelet_of(running).pid != old
+            return part_of(running, name).pid != old
         return False
 
-    await until(back, "the kubelet is started again")
+    await until(back, f"{name} is started again")
 
 
 async def test_pods_are_adopted_after_the_kubelet_was_killed(
     api: Client, place: str, running: tuple[subprocess.Popen[bytes], Path], kubelet_kubectl: Kubectl
 ) -> None:
     marker = uuid.uuid4().hex
-    await api.create(PODS, pod("stays", marker, "echo before; while :; do sleep 0.1; done"), place)
+    await api.create(PODS, pod("stays", marker, "echo before; exec sleep 100000"), place)
     await api.create(PODS, pod("ends", marker, "sleep 1; exit 5", restartPolicy="Never"), place)
     await pod_until(api, place, "stays", is_ready, "running")
     await pod_until(api, place, "ends", lambda p: state(p).get("running"), "running")
     before = await api.get(PODS, "stays", place)
-    main = {process.pid for process in processes_with(marker)}
-    kubelet = kubelet_of(running[0])
+    main = {process.pid for process in processes_with(marker) if pod_name(process) == "stays"}
+    kubelet = part_of(running[0], "kubelet")
     kubelet.kill()
-    await kubelet_back(api, running[0], kubelet.pid)
+    await part_back(running[0], "kubelet", kubelet.pid)
     ended = await pod_until(api, place, "ends", lambda p: p["status"]["phase"] == "Failed", "its end was noticed")
     assert state(ended)["terminated"]["exitCode"] == 5
     after = await api.get(PODS, "stays", place)
     assert container_status(after)["restartCount"] == 0
     assert container_status(after)["containerID"] == container_status(before)["containerID"]
     assert after["status"]["podIP"] == before["status"]["podIP"]
-    alive = {process.pid for process in processes_with(marker) if "sleep" not in process.name()}
-    assert alive <= main
-    assert alive
+    assert {process.pid for process in processes_with(marker)} == main
+    assert len(main) == 1
     assert kubelet_kubectl("logs", "stays") == "before\n"
     assert kubelet_kubectl("exec", "stays", "--", "sh", "-c", "echo $MARKER") == f"{marker}\n"
     await api.delete(PODS, "stays", place)
@@ -127,10 +148,10 @@ async def test_a_pod_deleted_behind_the_kubelets_back_is_ended(
     marker = uuid.uuid4().hex
     await api.create(PODS, pod("p", marker, "while :; do sleep 0.1; done"), place)
     await pod_until(api, place, "p", is_ready, "running")
-    kubelet = kubelet_of(running[0])
+    kubelet = part_of(running[0], "kubelet")
     kubelet.kill()
     await api.delete(PODS, "p", place, grace_seconds=0)
-    await kubelet_back(api, running[0], kubelet.pid)
+    await part_back(running[0], "kubelet", kubelet.pid)
 
     async def ended() -> bool:
         return not processes_with(marker)
@@ -138,11 +159,12 @@ async def test_a_pod_deleted_behind_the_kubelets_back_is_ended(
     await until(ended, "its processes are gone")
 
 
-async def test_kills_at_any_time_double_nothing(
+async def test_kills_of_any_part_orphan_and_double_nothing(
     api: Client, place: str, running: tuple[subprocess.Popen[bytes], Path]
 ) -> None:
-    marker = uuid.uuid4().hex
-    template = pod("unused", marker, "exec sleep 1000")["spec"]
+    """Any part is killed at any time while a deployment grows and shrinks; FAULT_ROUNDS says how often."""
+    marker, chance = uuid.uuid4().hex, random.Random(ROUNDS)
+    template = pod("unused", marker, "exec sleep 100000")["spec"]
     body = {
         "metadata": {"name": "many"},
         "spec": {
@@ -152,25 +174,34 @@ async def test_kills_at_any_time_double_nothing(
         },
     }
     await api.create(DEPLOYMENTS, body, place)
-    for pause in (0.05, 0.3, 0.7):
-        await asyncio.sleep(pause)
-        kubelet = kubelet_of(running[0])
-        kubelet.kill()
-        await kubelet_back(api, running[0], kubelet.pid)
-    await object_until(
-        api, DEPLOYMENTS, place, "many", lambda d: d["status"].get("availableReplicas") == 6, "all available"
-    )
+    for _ in range(ROUNDS):
+        await asyncio.sleep(chance.uniform(0, 0.7))
+        name = chance.choice(PARTS)
+        part = part_of(running[0], name)
+        part.kill()
+        await part_back(running[0], name, part.pid)
+        await insist(lambda: api.patch(DEPLOYMENTS, "many", place, {"spec": {"replicas": chance.randint(3, 9)}}))
+        doubled = [name for name, count in Counter(map(pod_name, processes_with(marker))).items() if count > 1]
+        assert not doubled, f"after {name}: two containers of the same pods {doubled}"
+    await insist(lambda: api.patch(DEPLOYMENTS, "many", place, {"spec": {"replicas": 6}}))
+
+    async def settled() -> bool:
+        found = await insist(lambda: api.get(DEPLOYMENTS, "many", place))
+        pods = (await insist(lambda: api.list(PODS, place))).items
+        counts = [found["status"].get(name, 0) for name in ("replicas", "availableReplicas")]
+        return counts == [6, 6] and len(pods) == 6 and len(processes_with(marker)) == 6
+
+    await until(settled, "six pods, available, each with its process", 120)
     pods = (await api.list(PODS, place)).items
-    assert len(pods) == 6
-    assert len({pod["status"]["podIP"] for pod in pods}) == 6
-    assert len(processes_with(marker)) == 6
+    assert len({one["status"]["podIP"] for one in pods}) == 6
+    assert [container_status(one)["restartCount"] for one in pods] == [0] * 6
+    assert {pod_name(process) for process in processes_with(marker)} == {one["metadata"]["name"] for one in pods}
     await api.delete(DEPLOYMENTS, "many", place, propagation="Background")
 
     async def none() -> bool:
-        return not (await api.list(PODS, place)).items
+        return not (await api.list(PODS, place)).items and not processes_with(marker)
 
-    await until(none, "all pods gone")
-    assert processes_with(marker) == []
+    await until(none, "all pods and processes gone")
 
 
 async def test_simulated_nodes_give_out_devices(api: Client, place: str) -> None:

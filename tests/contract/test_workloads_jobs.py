@@ -9,13 +9,14 @@ import pytest
 from localcluster.client import ApiError, Client
 from localcluster.resources import JOBS, PDBS, PODS, REPLICASETS, RESOURCEQUOTAS
 from tests.contract.conftest import Cluster
+from tests.contract.pods import SLEEP, run
 from tests.contract.waiting import condition, event_until, gone, is_ready, object_until, recorded, until
 
 Object = dict[str, Any]
 
 
-def job(name: str, image: str, script: str, policy: str = "Never", **spec: Any) -> Object:
-    container = {"name": "c", "image": image, "command": ["sh", "-c", script]}
+def job(name: str, image: str, program: str, policy: str = "Never", **spec: Any) -> Object:
+    container = {"name": "c", "image": image, "command": run(program)}
     pod = {"restartPolicy": policy, "terminationGracePeriodSeconds": 1, "containers": [container]}
     return {"metadata": {"name": name}, "spec": {"template": {"spec": pod}, **spec}}
 
@@ -26,7 +27,9 @@ def has(kind: str) -> Any:
 
 async def test_success_is_counted_once(client: Client, cluster: Cluster, namespace: str) -> None:
     async with recorded(client, JOBS, namespace) as seen:
-        await client.create(JOBS, job("j", cluster.image, "sleep 0.2", parallelism=2, completions=3), namespace)
+        await client.create(
+            JOBS, job("j", cluster.image, "import time; time.sleep(0.2)", parallelism=2, completions=3), namespace
+        )
         done = await object_until(client, JOBS, namespace, "j", has("Complete"), "complete")
     status = done["status"]
     assert status["succeeded"] == 3
@@ -47,10 +50,10 @@ async def test_success_is_counted_once(client: Client, cluster: Cluster, namespa
 
 
 async def test_failures(client: Client, cluster: Cluster, namespace: str) -> None:
-    await client.create(JOBS, job("limit", cluster.image, "exit 7", backoffLimit=0), namespace)
-    await client.create(JOBS, job("deadline", cluster.image, "sleep 600", activeDeadlineSeconds=1), namespace)
+    await client.create(JOBS, job("limit", cluster.image, "raise SystemExit(7)", backoffLimit=0), namespace)
+    await client.create(JOBS, job("deadline", cluster.image, SLEEP, activeDeadlineSeconds=1), namespace)
     policy = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}]}
-    await client.create(JOBS, job("policy", cluster.image, "exit 42", podFailurePolicy=policy), namespace)
+    await client.create(JOBS, job("policy", cluster.image, "raise SystemExit(42)", podFailurePolicy=policy), namespace)
     expected = {
         "limit": ("BackoffLimitExceeded", "Job has reached the specified backoff limit"),
         "deadline": ("DeadlineExceeded", "Job was active longer than specified deadline"),
@@ -71,7 +74,14 @@ async def test_failures(client: Client, cluster: Cluster, namespace: str) -> Non
 
 
 async def test_indexed_job(client: Client, cluster: Cluster, namespace: str) -> None:
-    body = job("j", cluster.image, "echo $JOB_COMPLETION_INDEX", completions=2, parallelism=2, completionMode="Indexed")
+    body = job(
+        "j",
+        cluster.image,
+        "import os; print(os.environ['JOB_COMPLETION_INDEX'])",
+        completions=2,
+        parallelism=2,
+        completionMode="Indexed",
+    )
     await client.create(JOBS, body, namespace)
     done = await object_until(client, JOBS, namespace, "j", has("Complete"), "complete")
     assert done["status"]["completedIndexes"] == "0,1"
@@ -84,7 +94,7 @@ async def test_indexed_job(client: Client, cluster: Cluster, namespace: str) -> 
 
 
 async def test_suspend_resume_and_time_to_live(client: Client, cluster: Cluster, namespace: str) -> None:
-    body = job("j", cluster.image, "sleep 600", suspend=True, ttlSecondsAfterFinished=0)
+    body = job("j", cluster.image, SLEEP, suspend=True, ttlSecondsAfterFinished=0)
     await client.create(JOBS, body, namespace)
     held = await object_until(client, JOBS, namespace, "j", has("Suspended"), "suspended")
     assert "startTime" not in held["status"]
@@ -115,7 +125,7 @@ async def test_quota_stops_a_replica_set_and_says_so(client: Client, cluster: Cl
     await object_until(
         client, RESOURCEQUOTAS, namespace, "q", lambda q: q.get("status", {}).get("used") == {"pods": "0"}, "measured"
     )
-    container = {"name": "c", "image": cluster.image, "command": ["sleep", "1000"]}
+    container = {"name": "c", "image": cluster.image, "command": run(SLEEP)}
     template = {
         "metadata": {"labels": {"app": "a"}},
         "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
@@ -144,7 +154,7 @@ async def test_quota_stops_a_replica_set_and_says_so(client: Client, cluster: Cl
 
 
 async def test_disruption_budget_blocks_eviction(client: Client, cluster: Cluster, namespace: str) -> None:
-    container = {"name": "c", "image": cluster.image, "command": ["sleep", "1000"]}
+    container = {"name": "c", "image": cluster.image, "command": run(SLEEP)}
     body = {
         "metadata": {"name": "p", "labels": {"app": "a"}},
         "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},

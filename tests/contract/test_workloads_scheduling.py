@@ -1,4 +1,4 @@
-"""Where pods go and why they wait, on any cluster."""
+"""Where pods go and why they wait: on any cluster, but for what would change its nodes or priority classes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from localcluster.client import Client
 from localcluster.resources import NODES, PODS, PRIORITYCLASSES
-from tests.contract.conftest import Cluster
+from tests.contract.conftest import Cluster, new_namespace
+from tests.contract.pods import SLEEP, run
 from tests.contract.waiting import condition, event_until, events, gone, is_ready, pod_until, recorded, until
 
 Object = dict[str, Any]
 
 
 def sleeper(name: str, image: str, *, resources: Object | None = None, **spec: Any) -> Object:
-    container: Object = {"name": "c", "image": image, "command": ["sleep", "1000"]}
+    container: Object = {"name": "c", "image": image, "command": run(SLEEP)}
     if resources:
         container["resources"] = resources
     return {"metadata": {"name": name}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec}}
@@ -62,6 +65,7 @@ async def extended_resource(client: Client, count: int) -> AsyncIterator[tuple[s
 
 
 async def test_reasons_of_waiting(client: Client, cluster: Cluster, namespace: str) -> None:
+    """Whatever taints nodes bear: they are tolerated, as they would hide other reasons."""
     nodes = len((await client.list(NODES)).items)
     helpless = f"no new claims to deallocate, preemption: 0/{nodes} nodes are available: "
     helpless += f"{nodes} Preemption is not helpful for scheduling."
@@ -98,6 +102,7 @@ async def test_reasons_of_waiting(client: Client, cluster: Cluster, namespace: s
         "friend": (sleeper("friend", cluster.image, affinity=friend), "node(s) didn't match pod affinity rules"),
     }
     for body, _ in cases.values():
+        body["spec"]["tolerations"] = [{"operator": "Exists"}]
         await client.create(PODS, body, namespace)
     for name, (_, reason) in cases.items():
         message = await refusal(client, namespace, name)
@@ -107,7 +112,17 @@ async def test_reasons_of_waiting(client: Client, cluster: Cluster, namespace: s
     assert condition(waiting, "PodScheduled")["observedGeneration"] == 1
 
 
-async def test_an_extended_resource_is_counted_and_passed_on(client: Client, cluster: Cluster, namespace: str) -> None:
+@pytest.fixture
+async def own(embedded_client: Client) -> AsyncIterator[str]:
+    """A namespace of the embedded cluster, whatever cluster the other tests run against."""
+    async with new_namespace(embedded_client) as name:
+        yield name
+
+
+async def test_an_extended_resource_is_counted_and_passed_on(
+    embedded_client: Client, embedded: Cluster, own: str
+) -> None:
+    client, cluster, namespace = embedded_client, embedded, own
     async with extended_resource(client, 1) as (resource, node):
         one = {"limits": {resource: 1}}
         await client.create(PODS, sleeper("first", cluster.image, resources=one), namespace)
@@ -125,7 +140,8 @@ async def test_an_extended_resource_is_counted_and_passed_on(client: Client, clu
         await gone(client, PODS, namespace, "second")
 
 
-async def test_preemption(client: Client, cluster: Cluster, namespace: str) -> None:
+async def test_preemption(embedded_client: Client, embedded: Cluster, own: str) -> None:
+    client, cluster, namespace = embedded_client, embedded, own
     name = f"contract-{uuid.uuid4().hex[:8]}"
     await client.create(PRIORITYCLASSES, {"metadata": {"name": name}, "value": 1000})
     try:

@@ -13,6 +13,7 @@ import uvicorn
 
 from localcluster.apiserver import bootstrap, schema
 from localcluster.apiserver.app import Application
+from localcluster.apiserver.bounded import BoundedProtocol
 from localcluster.apiserver.listening import Place
 from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.registry import KINDS
@@ -60,7 +61,7 @@ async def serve(place: Place, node_token: str, ready: Callable[[int], None]) -> 
     app = build(place, node_token, fail)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedProtocol,
         ws="websockets-sansio",
         loop="none",
         ssl_certfile=str(place.tls.certificate),
@@ -73,7 +74,6 @@ async def serve(place: Place, node_token: str, ready: Callable[[int], None]) -> 
         backlog=1024,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
-        h11_max_incomplete_event_size=64 * 1024,
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()

@@ -94,11 +94,28 @@ _LEFT_OUT = {
     "rolebindings": "roles are",
     "clusterroles": "roles are",
     "clusterrolebindings": "roles are",
+    "storageclasses": "persistent volumes are",
+    "volumeattachments": "persistent volumes are",
+    "validatingadmissionpolicies": "admission policies are",
+    "validatingadmissionpolicybindings": "admission policies are",
+    "cronjobs": "cron jobs are",
+    "statefulsets": "stateful sets are",
+    "daemonsets": "daemon sets are",
+    "replicationcontrollers": "replication controllers are",
+    "ingressclasses": "ingresses are",
+    "runtimeclasses": "runtime classes are",
+    "certificatesigningrequests": "signing requests are",
     "pods/portforward": "port-forward is",
     "pods/attach": "attach is",
+    "pods/ephemeralcontainers": "ephemeral containers are",
+    "pods/resize": "resizing in place is",
 }
 _INSTEAD = {
     "pods/portforward": "reach a pod through /api/v1/namespaces/NAMESPACE/pods/NAME:PORT/proxy, or use `kubectl proxy`",
+    "cronjobs": "create Jobs when they are due",
+    "replicationcontrollers": "use a ReplicaSet or a Deployment",
+    "pods/ephemeralcontainers": "use `kubectl exec`, or `kubectl debug --copy-to`",
+    "pods/resize": "replace the pod",
     "pods/attach": "read `kubectl logs -f`, or use `kubectl exec`",
 }
 

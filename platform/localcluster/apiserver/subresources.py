@@ -197,7 +197,7 @@ class Subresources:
         kind = kind_of(r.PODS)
         namespace, name = target.namespace or "", target.name
         pod = self.objects.record(kind, namespace, name).load()
-        if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") and pod["spec"].get("nodeName"):
+        if pod.get("status", {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp"):
             self._take_disruption(namespace, pod, dry_run=is_dry)
         options = body.get("deleteOptions") or {}
         preconditions = options.get("preconditions") or {}
@@ -233,16 +233,16 @@ class Subresources:
         if not budgets:
             return
         budget = budgets[0]
-        state = budget["status"]
+        name, state = budget["metadata"]["name"], budget.get("status") or {}
+        if not _is_ready(pod):
+            healthy, desired = state.get("currentHealthy", 0), state.get("desiredHealthy", 0)
+            if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow" or healthy >= desired > 0:
+                return  # it counts for nothing
+        if state.get("observedGeneration", 0) < budget["metadata"].get("generation", 0):
+            raise _too_many(f"The disruption budget {name} is still being processed by the server.", 10)
         if state.get("disruptionsAllowed", 0) <= 0:
-            name, needed, healthy = budget["metadata"]["name"], state["desiredHealthy"], state["currentHealthy"]
-            text = f"The disruption budget {name} needs {needed} healthy pods and has {healthy} currently"
-            raise StatusError(
-                429,
-                "TooManyRequests",
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-                {"causes": [{"reason": "DisruptionBudget", "message": text}]},
-            )
+            needed, healthy = state["desiredHealthy"], state["currentHealthy"]
+            raise _too_many(f"The disruption budget {name} needs {needed} healthy pods and has {healthy} currently")
 
         def change(current: Object) -> Object:
             current["status"]["disruptionsAllowed"] -= 1
@@ -364,6 +364,23 @@ def _apply_scale(kind: Kind, current: Object, body: Any, manager: Manager, *, fo
     result = managed.applied(kind.type, current, config, manager, force, (), "autoscaling/v1")
     obj, _ = schema.decode(kind.type, result)
     return obj
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _too_many(text: str, seconds: int = 0) -> StatusError:
+    """The failure of an eviction that a budget forbids now."""
+    details: Object = {"causes": [{"reason": "DisruptionBudget", "message": text}]}
+    if seconds:
+        details["retryAfterSeconds"] = seconds
+    message = "Cannot evict pod as it would violate the pod's disruption budget."
+    error = StatusError(429, "TooManyRequests", message, details)
+    if seconds:
+        error.headers.append((b"retry-after", str(seconds).encode()))
+    return error
 
 
 def _set_condition(state: Object, condition: Object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,6 +19,7 @@ Object = dict[str, Any]
 Header = tuple[bytes, bytes]
 
 MAX_BODY = 3 * 1024 * 1024
+_BODY_SECONDS = 60.0
 _JSON: Header = (b"content-type", b"application/json")
 _TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 _NO_SNIFF: Header = (b"x-content-type-options", b"nosniff")
@@ -45,9 +47,17 @@ class Request:
         return self.headers.get(name, b"").decode("latin-1")
 
     async def body(self) -> bytes:
-        """The whole body; StatusError 413 above the limit."""
-        if self._body is not None:
-            return self._body
+        """The whole body; StatusError 413 above the limit, 504 when it does not come."""
+        if self._body is None:
+            try:
+                async with asyncio.timeout(_BODY_SECONDS):
+                    self._body = await self._read()
+            except TimeoutError:
+                text = f"Timeout: the body of the request did not come within {_BODY_SECONDS:.0f} s"
+                raise StatusError(504, "Timeout", text) from None
+        return self._body
+
+    async def _read(self) -> bytes:
         length = self.headers.get(b"content-length")
         if length is not None and int(length) > MAX_BODY:
             raise _too_large()
@@ -65,7 +75,6 @@ class Request:
             body = b"".join(parts)
         if len(body) > MAX_BODY:
             raise _too_large()
-        self._body = body
         return body
 
     async def receive(self) -> MutableMapping[str, Any]:

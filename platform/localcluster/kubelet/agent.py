@@ -207,5 +207,7 @@ class Agent:
                 for container in [*worker.main, *worker.init]:
                     if container.shim is not None:
                         container.shim.kill()
+                if worker.record.memory is not None:
+                    shutil.rmtree(worker.record.memory, ignore_errors=True)
             for directory in (self.host.data / "pods").glob("*/containers/*/*/root"):
                 shutil.rmtree(directory, ignore_errors=True)

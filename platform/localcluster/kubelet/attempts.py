@@ -2,6 +2,7 @@
 
 DATA/pods/UID/pod.json                       namespace, name, address, devices
 DATA/pods/UID/volumes/NAME/                  volumes
+/dev/shm/localcluster-UID/NAME/              volumes that are to be in memory
 DATA/pods/UID/containers/NAME/N/             attempt N (the restart count): log, lock, state.json, exit.json,
                                              root (its file system), termination-log
 """
@@ -9,6 +10,7 @@ DATA/pods/UID/containers/NAME/N/             attempt N (the restart count): log,
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,6 +21,7 @@ from localcluster.client import Object
 from localcluster.kubelet.shim.server import write_json
 from localcluster.times import rfc3339
 
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the machine's own, where memory is used as files
 _KEPT = 2  # attempts of a container whose log stays: the current one and `--previous`
 _MESSAGE = 4096
 _TAIL_LINES = 80
@@ -32,6 +35,7 @@ class PodRecord:
         self.uid = uid
         self.directory = data / "pods" / uid
         self.volumes = self.directory / "volumes"
+        self.memory = _SHARED_MEMORY / f"localcluster-{uid}" if os.access(_SHARED_MEMORY, os.W_OK) else None
 
     @property
     def exists(self) -> bool:
@@ -72,6 +76,8 @@ class PodRecord:
 
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
+        if self.memory is not None:
+            shutil.rmtree(self.memory, ignore_errors=True)
 
 
 def container_id(directory: Path) -> str:

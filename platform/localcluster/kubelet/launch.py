@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 _SITE = Path(__file__).parent / "pod_site"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Volumes that the kubelet keeps up to date; containers may only read them.
+_KEPT_KINDS = ("configMap", "secret", "downwardAPI", "projected")
 _LOG_LIMIT = 10 * 1024 * 1024
-_LOG_FILES = 3
+_LOG_FILES = 5
 _OUTPUT = 10240
 
 
@@ -196,6 +198,9 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
     paths = container.pod.volume_paths
     pod = container.pod.pod
     mounts = []
+    kept = {
+        volume["name"] for volume in pod["spec"].get("volumes") or () if any(volume.get(kind) for kind in _KEPT_KINDS)
+    }
     for mount in container.spec.get("volumeMounts") or []:
         source = paths[mount["name"]]
         sub = mount.get("subPath") or ""
@@ -211,7 +216,8 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
             if not source.exists():
                 source.mkdir(parents=True)
                 source.chmod(0o777)
-        mounts.append({"source": str(source), "target": mount["mountPath"], "readonly": bool(mount.get("readOnly"))})
+        readonly = bool(mount.get("readOnly")) or mount["name"] in kept
+        mounts.append({"source": str(source), "target": mount["mountPath"], "readonly": readonly})
     return mounts
 
 

@@ -54,47 +54,41 @@ def render(entry: Entry, continues: bool, timestamps: bool) -> bytes:
     return head + text + (b"\n" if entry.complete else b"")
 
 
-def files(log: Path) -> list[Path]:
-    """The log's files, oldest first."""
-    rotated = sorted(log.parent.glob(f"{log.name}.[0-9]"), reverse=True)
-    return [*rotated, log]
-
-
-def _entries(path: Path, position: int = 0) -> Iterator[tuple[Entry, int]]:
-    """Entries of a file and the position behind each; an unfinished last line is left for later."""
+def _open(path: Path) -> BinaryIO | None:
     try:
-        stream = path.open("rb")
+        return path.open("rb")
     except OSError:
-        return
-    with stream:
-        stream.seek(position)
-        for line in stream:
-            if not line.endswith(b"\n"):
-                return
-            position += len(line)
-            entry = parse_line(line[:-1])
-            if entry is not None:
-                yield entry, position
+        return None
+
+
+def _entries(stream: BinaryIO) -> Iterator[Entry]:
+    """The entries from here on; an unfinished last line is left for later."""
+    while True:
+        position = stream.tell()
+        line = stream.readline()
+        if not line.endswith(b"\n"):
+            stream.seek(position)
+            return
+        entry = parse_line(line[:-1])
+        if entry is not None:
+            yield entry
 
 
 def _wanted(entry: Entry, options: LogOptions) -> bool:
     return options.since is None or parse_time(entry.stamp.decode()) >= options.since
 
 
-def snapshot(log: Path, options: LogOptions) -> tuple[list[tuple[Entry, bool]], int]:
-    """(entries with whether they continue a line, position in the newest file)."""
+def snapshot(stream: BinaryIO, options: LogOptions) -> list[tuple[Entry, bool]]:
+    """The entries of a file that were asked for, each with whether it continues a line."""
     found: deque[tuple[Entry, bool]] | list[tuple[Entry, bool]] = []
     if options.tail is not None:
         found = _Tail(options.tail)
-    position, continues = 0, False
-    for path in files(log):
-        position = 0
-        for entry, end in _entries(path):
-            position = end
-            if _wanted(entry, options):
-                found.append((entry, continues))
-            continues = not entry.complete
-    return list(found), position
+    continues = False
+    for entry in _entries(stream):
+        if _wanted(entry, options):
+            found.append((entry, continues))
+        continues = not entry.complete
+    return list(found)
 
 
 class _Tail(deque):
@@ -118,19 +112,11 @@ class _Tail(deque):
 
 
 class _Follower:
-    """Reads on in a log that grows and is rotated: the open file stays the one that was being read."""
+    """Reads on in a log that grows and is rotated: what was begun is read to its end, then what came after it."""
 
-    def __init__(self, path: Path, position: int) -> None:
+    def __init__(self, path: Path, stream: BinaryIO | None) -> None:
         self.path = path
-        self._stream: BinaryIO | None = None
-        self._open(position)
-
-    def _open(self, position: int) -> None:
-        try:
-            self._stream = self.path.open("rb")
-            self._stream.seek(position)
-        except OSError:
-            self._stream = None
+        self._stream = stream
 
     def close(self) -> None:
         if self._stream is not None:
@@ -139,32 +125,33 @@ class _Follower:
     def entries(self) -> Iterator[Entry]:
         """What has been added since the last call."""
         if self._stream is None:
-            self._open(0)
-        while self._stream is not None:
-            # Asked first: what is written to the old file comes before anything in the new one.
-            rotated = self._is_rotated(self._stream)
-            yield from self._rest(self._stream)
-            if not rotated:
-                return
+            self._stream = _open(self.path)
+        if self._stream is None:
+            return
+        # Asked first: what is written to the old file comes before anything in the newer ones.
+        newer = self._newer(self._stream)
+        yield from _entries(self._stream)
+        for stream in newer:
             self._stream.close()
-            self._open(0)
+            self._stream = stream
+            yield from _entries(stream)
 
-    def _is_rotated(self, stream: BinaryIO) -> bool:
-        try:
-            return self.path.stat().st_ino != os.fstat(stream.fileno()).st_ino
-        except OSError:
-            return False
-
-    def _rest(self, stream: BinaryIO) -> Iterator[Entry]:
-        while True:
-            position = stream.tell()
-            line = stream.readline()
-            if not line.endswith(b"\n"):
-                stream.seek(position)
-                return
-            entry = parse_line(line[:-1])
-            if entry is not None:
-                yield entry
+    def _newer(self, stream: BinaryIO) -> list[BinaryIO]:
+        """The files that were begun after the open one, oldest first."""
+        mine, found = os.fstat(stream.fileno()).st_ino, dict[int, BinaryIO]()
+        # From the newest on: a rotation that comes between only moves files to where they are looked for next.
+        for path in (self.path, *sorted(self.path.parent.glob(f"{self.path.name}.[0-9]"))):
+            other = _open(path)
+            if other is None:
+                continue
+            number = os.fstat(other.fileno()).st_ino
+            if number == mine or number in found:
+                other.close()
+            else:
+                found[number] = other
+            if number == mine:
+                break
+        return [*found.values()][::-1]
 
 
 class _Output:
@@ -207,16 +194,20 @@ class _Output:
 
 
 async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The log as a client sees it; with `follow` until `running()` is False and everything is read."""
-    entries, position = await asyncio.to_thread(snapshot, log, options)
-    output = _Output(options)
-    for block in output.render(entries):
-        yield block
-    if not options.follow or output.full:
-        return
-    output.continues = bool(entries) and not entries[-1][0].complete
-    follower = _Follower(log, position)
+    """The log as a client sees it; with `follow` until `running()` is False and everything is read.
+
+    As in Kubernetes, what was rotated away before is not shown.
+    """
+    stream = _open(log)
+    follower = _Follower(log, stream)
     try:
+        entries = await asyncio.to_thread(snapshot, stream, options) if stream is not None else []
+        output = _Output(options)
+        for block in output.render(entries):
+            yield block
+        if not options.follow or output.full:
+            return
+        output.continues = bool(entries) and not entries[-1][0].complete
         while not output.full:
             alive = running()  # asked before reading, so that the last words are read after the end
             for block in output.render(output.fresh(follower.entries())):

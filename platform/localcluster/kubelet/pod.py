@@ -7,11 +7,13 @@ import logging
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
 from localcluster.client import ApiError, Object
 from localcluster.controllers.pods import is_terminal
+from localcluster.kubelet import storage
 from localcluster.kubelet.attempts import PodRecord
 from localcluster.kubelet.containers import Container
 from localcluster.kubelet.host import Host
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _MOUNT_RETRY = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _REFRESH = 30.0  # seconds between updates of ConfigMap and Secret volumes
+_EVICTION_GRACE = 1.0
 _FORCED_GRACE = 2.0  # seconds that a force-deleted pod gets
 
 
@@ -92,10 +95,12 @@ class PodWorker:
 
     def hosts_file(self) -> Path:
         path = self.record.directory / "hosts"
-        lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost"]
-        lines.append(f"{self.address}\t{hostname(self.pod)}")
-        for alias in self.pod["spec"].get("hostAliases") or []:
-            lines.append("\t".join([alias["ip"], *(alias.get("hostnames") or [])]))
+        lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost"]
+        lines += ["::1\tlocalhost ip6-localhost ip6-loopback", f"{self.address}\t{hostname(self.pod)}"]
+        aliases = self.pod["spec"].get("hostAliases") or []
+        if aliases:
+            lines += ["", "# Entries added by HostAliases."]
+            lines += ["\t".join([alias["ip"], *(alias.get("hostnames") or [])]) for alias in aliases]
         path.write_text("\n".join(lines) + "\n")
         return path
 
@@ -130,17 +135,43 @@ class PodWorker:
         await self._mount()
         self.sandbox_ready = True
         self.changed()
-        limit = self.pod["spec"].get("activeDeadlineSeconds")
-        try:
-            left = None if limit is None else max(0.0, limit - age(self.start_time))
-            await asyncio.wait_for(self._containers(), left)
-        except TimeoutError:
-            text = "Pod was active on the node longer than the specified deadline"
-            self.reason = ("DeadlineExceeded", text)
-            self.events.normal(self.pod, "DeadlineExceeded", text)
-            self._deadline = time.monotonic() + self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+        over = await self._over()
+        if over is not None:
+            reason, text, grace = over
+            self.reason = (reason, text)
+            record = self.events.warning if reason == "Evicted" else self.events.normal
+            record(self.pod, reason, text)
+            self._deadline = time.monotonic() + grace
             await self._stop_all()
         await self._finish()
+
+    async def _over(self) -> tuple[str, str, float] | None:
+        """Run the containers to their end; else why they must not run on, and in how many seconds they have to go."""
+        spec = self.pod["spec"]
+        limit = spec.get("activeDeadlineSeconds")
+        left = None if limit is None else max(0.0, limit - age(self.start_time))
+        running = asyncio.ensure_future(self._containers())
+        tasks: set[asyncio.Future[Any]] = {running}
+        if storage.has_limits(self.pod):
+            tasks.add(asyncio.ensure_future(storage.exceeded(self.pod, self.volume_paths, self._folders)))
+        try:
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running
+                return None
+            for task in tasks:
+                if task.done():
+                    return "Evicted", task.result(), _EVICTION_GRACE
+            text = "Pod was active on the node longer than the specified deadline"
+            return "DeadlineExceeded", text, spec.get("terminationGracePeriodSeconds", 30)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _folders(self) -> dict[str, Path]:
+        """Where the files and the log of each main container are."""
+        return {one.name: self.record.attempt(one.name, one.view.restarts) for one in self.main}
 
     async def _containers(self) -> None:
         refresh = self.host.spawn(self._refresh_volumes())
@@ -208,6 +239,7 @@ class PodWorker:
             uid=uid,
             gid=gid,
             token=partial(self.host.token, metadata["namespace"], account, self.pod),
+            memory=self.record.memory,
         )
 
     async def _refresh_volumes(self) -> None:

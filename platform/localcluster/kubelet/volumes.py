@@ -49,6 +49,7 @@ class Source:
     uid: int
     gid: int
     token: Tokens
+    memory: Path | None = None  # a directory in memory for the pod, if the machine has such
 
 
 async def prepare(volume: Object, directory: Path, source: Source) -> Path:
@@ -57,6 +58,8 @@ async def prepare(volume: Object, directory: Path, source: Source) -> Path:
     if volume.get("hostPath"):
         return _host_path(volume["hostPath"], source)
     if "emptyDir" in volume and volume["emptyDir"] is not None:
+        if volume["emptyDir"].get("medium") == "Memory" and source.memory is not None:
+            target = source.memory / volume["name"]
         target.mkdir(parents=True, exist_ok=True)
         target.chmod(0o777)
         return target

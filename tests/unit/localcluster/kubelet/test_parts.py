@@ -1,10 +1,9 @@
-"""Probes, logs, environment, volumes, images, addresses and nodes."""
+"""Probes, environment, volumes, images, addresses and nodes."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from localcluster.kubelet import images
 from localcluster.kubelet.attempts import PodRecord, terminated
 from localcluster.kubelet.environment import ConfigError, command_line, declared, expand, service_links
 from localcluster.kubelet.launch import _without_mounts
-from localcluster.kubelet.logs import LogOptions, read
 from localcluster.kubelet.network import Addresses
 from localcluster.kubelet.nodes import NodeSpec, node_labels, node_status, parse_simulated
 from localcluster.kubelet.probes import Prober, Verdict
 from localcluster.kubelet.volumes import File, write_files
-from tests.unit.localcluster.kubelet.test_shim import until
 
 Object = dict[str, Any]
 
@@ -95,74 +92,6 @@ async def test_http_probe_by_status(session: aiohttp.ClientSession) -> None:
         "/moved": (True, ""),
         "/bad": (False, "HTTP probe failed with statuscode: 500"),
     }
-
-
-# Logs
-
-
-LOG = b"""2026-01-01T00:00:01.000000001Z stdout F one
-2026-01-01T00:00:02.000000002Z stderr F two\r
-2026-01-01T00:00:03.000000003Z stdout P thr
-2026-01-01T00:00:03.500000003Z stdout F ee
-2026-01-01T00:00:04.000000004Z stdout P rest
-"""
-
-
-async def logged(path: Path, **options: Any) -> bytes:
-    return b"".join([block async for block in read(path, LogOptions(**options), lambda: False)])
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, b"one\ntwo\nthree\nrest"),
-        ({"tail": 2}, b"three\nrest"),
-        ({"tail": 0}, b""),
-        ({"tail": 2, "limit": 3}, b"thr"),
-        ({"limit": 5}, b"one\nt"),
-        ({"since": datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)}, b"three\nrest"),
-        ({"timestamps": True, "tail": 2}, b"2026-01-01T00:00:03.000000003Z three\n2026-01-01T00:00:04.000000004Z rest"),
-        ({"follow": True}, b"one\ntwo\nthree\nrest"),
-    ],
-)
-async def test_log_options(tmp_path: Path, options: Object, expected: bytes) -> None:
-    (tmp_path / "log").write_bytes(LOG)
-    assert await logged(tmp_path / "log", **options) == expected
-
-
-async def test_rotated_files_are_read_in_order(tmp_path: Path) -> None:
-    lines = LOG.splitlines(keepends=True)
-    (tmp_path / "log.2").write_bytes(lines[0])
-    (tmp_path / "log.1").write_bytes(b"".join(lines[1:3]))
-    (tmp_path / "log").write_bytes(b"".join(lines[3:]))
-    assert await logged(tmp_path / "log") == b"one\ntwo\nthree\nrest"
-
-
-async def test_following_goes_on_over_a_rotation(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    lines = LOG.splitlines(keepends=True)
-    log.write_bytes(lines[0])
-    alive = True
-    got = b""
-
-    async def follow() -> None:
-        nonlocal got
-        async for block in read(log, LogOptions(follow=True), lambda: alive):
-            got += block
-
-    task = asyncio.create_task(follow())
-    await until(lambda: got == b"one\n")
-    with log.open("ab") as stream:
-        stream.write(lines[1])
-    log.rename(tmp_path / "log.1")
-    log.write_bytes(b"".join(lines[2:4]))
-    await until(lambda: got == b"one\ntwo\nthree\n")
-    alive = False
-    await task
-
-
-async def test_a_missing_log_is_empty(tmp_path: Path) -> None:
-    assert await logged(tmp_path / "none") == b""
 
 
 # Environment

@@ -1,24 +1,35 @@
-"""The horizontal pod autoscaler on measured CPU, and the limit of CPU, on any cluster with metrics."""
+"""What pods use, and the autoscaler that goes by it: on any cluster with metrics, else on an embedded one."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import pytest
+
 from localcluster.client import ApiError, Client
 from localcluster.resources import DEPLOYMENTS, HPAS, POD_METRICS, PODS
-from tests.contract.conftest import Cluster, Kubectl, pod
+from tests.contract.conftest import Cluster, Kubectl
+from tests.contract.pods import SLEEP, pod, run
 from tests.contract.waiting import condition, event_until, object_until, pod_until, state, until
+from tests.support.kubernetes_tools import kubectl as present_kubectl
+from tests.support.kubernetes_tools import older_kubectl
+from tests.support.stack import eventually
+
+
+@pytest.fixture
+def cluster(measured: Cluster) -> Cluster:
+    return measured
+
 
 BURN = "while True: pass"
-SLEEP = "import time; time.sleep(100000)"
 
 
 def deployment(image: str, program: str) -> dict[str, Any]:
     container = {
         "name": "c",
         "image": image,
-        "command": ["python3", "-c", program],
+        "command": run(program),
         "resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": "100m"}},
     }
     return {
@@ -77,7 +88,7 @@ async def test_a_container_gets_no_more_cpu_than_its_limit(
         "while time.monotonic() - wall < 6: pass\n"
         "print(json.dumps((time.process_time() - used) / (time.monotonic() - wall)))"
     )
-    body = pod("p", cluster.image, "python3", "-c", measure, restartPolicy="Never")
+    body = pod("p", cluster.image, measure, restartPolicy="Never")
     body["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "100m"}}
     await client.create(PODS, body, namespace)
     await pod_until(client, namespace, "p", lambda found: "terminated" in state(found), "ended")
@@ -86,9 +97,9 @@ async def test_a_container_gets_no_more_cpu_than_its_limit(
 
 async def test_what_a_pod_uses_is_told(client: Client, cluster: Cluster, namespace: str) -> None:
     script = f"held = bytearray(60_000_000); {SLEEP}"
-    await client.create(PODS, pod("p", cluster.image, "python3", "-c", script), namespace)
+    await client.create(PODS, pod("p", cluster.image, script), namespace)
 
-    async def measured() -> dict[str, Any] | None:
+    async def usage() -> dict[str, Any] | None:
         try:
             return await client.get(POD_METRICS, "p", namespace)
         except ApiError as error:
@@ -96,7 +107,17 @@ async def test_what_a_pod_uses_is_told(client: Client, cluster: Cluster, namespa
                 return None
             raise
 
-    found = await until(measured, "metrics of the pod", 120)
+    found = await until(usage, "metrics of the pod", 120)
     (container,) = found["containers"]
     assert container["name"] == "c"
     assert int(container["usage"]["memory"].removesuffix("Ki")) > 50_000
+
+
+def test_kubectl_shows_what_pods_and_nodes_use(cluster: Cluster, namespace: str) -> None:
+    both = [Kubectl(cluster, namespace, program()) for program in (present_kubectl, older_kubectl)]
+    script = "import time; time.sleep(600)"
+    both[0]("run", "p", f"--image={cluster.image}", "--command", "--", "python3", "-c", script)
+    for kubectl in both:
+        eventually(lambda: kubectl.run("top", "pod", "p", "--no-headers").stdout.split()[:1] == ["p"], "metrics")  # noqa: B023
+        assert "MEMORY" in kubectl("top", "nodes").splitlines()[0]
+    both[0]("delete", "pod", "p", "--grace-period=0", "--force")
