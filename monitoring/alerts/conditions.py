@@ -15,7 +15,7 @@ DEFAULTS: dict[str, tuple[float, int]] = {
     "no_ready_instance": (0, 120),
     "restart_loop": (3, 600),
     "queue_age": (300, 60),
-    "gpu_idle": (0, 1800),
+    "gpu_idle": (IDLE_USE, 1800),
 }
 
 

@@ -20,9 +20,10 @@ PARAMETERS = [
     OpenApiParameter("end", description="ISO 8601; now without it"),
 ]
 ABOUT = (
-    "Rates a second (requests, errors), shares of 1 (error_rate), seconds (p50, p95, p99, mean, queue_age, "
-    "cold_start_seconds), counts (restarts, cold_starts), averages (in_flight, queue, instances, accelerators, cpu in "
-    "cores, memory in bytes), and rollouts as markers."
+    "Rates a second (requests, errors), shares of 1 (error_rate, gpu_use), seconds (p50, p95, p99, mean, queue_age, "
+    "cold_start_seconds, cold_start_p50, cold_start_p95), counts (restarts, cold_starts), averages (in_flight, queue, "
+    "instances, accelerators, cpu in cores, memory and gpu_memory in bytes), and rollouts as markers. Null "
+    "without a reading, and of GPUs that nobody measures."
 )
 
 

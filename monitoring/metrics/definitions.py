@@ -30,6 +30,9 @@ _ALL = (
     ("memory_utilization", "Peak memory used by an instance", "gauge", "bytes", "memory_peak"),
     ("cpu_utilization", "Average number of cores used by all instances", "gauge", "cores", "cpu"),
     ("instance_start_time", "Average time until an instance is ready", "gauge", "seconds", "cold_start_seconds"),
+    ("instance_start_time_p95", "Time within which 95% of instances are ready", "gauge", "seconds", "cold_start_p95"),
+    ("gpu_utilization", "Share of the held GPUs that is at work", "gauge", "share", "gpu_use"),
+    ("gpu_memory_utilization", "Memory of GPUs that all instances use", "gauge", "bytes", "gpu_memory"),
 )  # fmt: skip
 DEFAULTS = {
     f"deployments.{name}": Metric(number, f"deployments.{name}", description, kind, unit, value)

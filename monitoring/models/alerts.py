@@ -63,7 +63,7 @@ class AlertRule(models.Model):
         NO_READY_INSTANCE = "no_ready_instance", "No instance is ready though some are wanted"
         RESTART_LOOP = "restart_loop", "Restarts of instances"
         QUEUE_AGE = "queue_age", "Age of the oldest waiting request"
-        GPU_IDLE = "gpu_idle", "Accelerators are held without requests"
+        GPU_IDLE = "gpu_idle", "Accelerators are held without use"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, models.CASCADE, related_name="alert_rules")

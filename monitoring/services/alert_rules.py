@@ -120,7 +120,7 @@ def _checked(
             case "name":
                 values[name] = check.name(name, value)
             case "threshold":
-                most = 1.0 if kind == AlertRule.Kind.ERROR_RATE else 1e9
+                most = 1.0 if kind in (AlertRule.Kind.ERROR_RATE, AlertRule.Kind.GPU_IDLE) else 1e9
                 values[name] = check.number(name, value, least=0, most=most)
             case "window":
                 values[name] = check.integer(name, value, least=SHORTEST_WINDOW, most=LONGEST_WINDOW)

@@ -28,8 +28,8 @@ class AlertRuleForm(forms.Form):
     threshold = forms.FloatField(
         required=False,
         label="Above",
-        help_text="A share such as 0.05 for errors, seconds for latency and age, a count for restarts. "
-        "Empty for the usual one.",
+        help_text="A share such as 0.05 for errors and use of accelerators, seconds for latency and age, a count for "
+        "restarts. Empty for the usual one.",
     )
     window = forms.IntegerField(required=False, label="Over (seconds)", help_text="Empty for the usual time.")
     webhooks = forms.MultipleChoiceField(
