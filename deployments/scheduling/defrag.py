@@ -48,10 +48,11 @@ def advise(snapshot: Snapshot, flavor: str, max_moves: int = 8) -> Advice | None
     nodes = [i for i, node in enumerate(snapshot.nodes) if node.gpus and (not models or node.model in models)]
     free = {node: sum(left == MILLI for left in fleet.devices(node)) for node in nodes}
     now = max(free.values(), default=0)
+    movable = _movable(books)
     plans = [
         (-reach, len(leaving), node, leaving)
         for node in nodes
-        for reach, leaving in _ways(books, node, max_moves)
+        for reach, leaving in _ways(books, node, movable.get(node, []), max_moves)
         if reach > now
     ]
     best: Advice | None = None
@@ -68,17 +69,24 @@ def advise(snapshot: Snapshot, flavor: str, max_moves: int = 8) -> Advice | None
     return best
 
 
-def _ways(books: Books, node: int, max_moves: int) -> Iterator[tuple[int, list[tuple[Running, Placement]]]]:
-    """Whole GPUs free on `node` after moving away more and more, the emptiest devices first."""
+def _movable(books: Books) -> dict[int, list[tuple[Running, Placement]]]:
+    """Instances that may move, by node."""
+    found: dict[int, list[tuple[Running, Placement]]] = {}
+    for running in books.snapshot.running:
+        if not _may_move(books, running):
+            continue
+        for placement in books.known(running):
+            if placement.devices:
+                found.setdefault(placement.node, []).append((running, placement))
+    return found
+
+
+def _ways(
+    books: Books, node: int, there: list[tuple[Running, Placement]], max_moves: int
+) -> Iterator[tuple[int, list[tuple[Running, Placement]]]]:
+    """Whole GPUs free on `node` after moving away more and more of those `there`, the emptiest devices first."""
     assert books.placer is not None
-    left = list(books.placer.fleet.devices(node))
-    movable = [
-        (running, placement)
-        for running in books.snapshot.running
-        if _may_move(books, running)
-        for placement in books.known(running)
-        if placement.node == node and placement.devices
-    ]
+    left, movable = list(books.placer.fleet.devices(node)), list(there)
     leaving: list[tuple[Running, Placement]] = []
     while movable:
         device = min(

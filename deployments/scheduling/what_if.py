@@ -9,8 +9,11 @@ from time import perf_counter
 
 from .admission import run_pass
 from .claims import AdmissionPolicy, Claim, Grant, Running, Snapshot
-from .shapes import MILLI, NodeSpec
+from .shapes import MILLI, NodeSpec, PlannerInputError
+from .workload import Workload
 
+KINDS = 24
+"""Kinds of tasks that the typical workload of a replay is condensed to."""
 MAX_ROUNDS = 100
 """Passes at one moment before the replay gives up: more means that claims evict each other in turn."""
 
@@ -48,17 +51,21 @@ class Replay:
 
 
 def replay(policy: AdmissionPolicy, jobs: Sequence[Job], nodes: Sequence[NodeSpec] | None = None) -> Replay:
-    """Run `jobs` under `policy`; decisions take no time, so the outcome depends on the policy alone."""
+    """Run `jobs` under `policy`; decisions take no time, so the outcome depends on the policy alone.
+
+    Raises PlannerInputError for a policy that contradicts itself, or under which evictions do not come to an end.
+    """
     by_id = {job.claim.id: job for job in jobs}
     arrivals = sorted(jobs, key=lambda job: (job.claim.created, job.claim.id))
     result = Replay()
-    state = _State(Snapshot(0.0, policy, (), nodes=None if nodes is None else tuple(nodes)))
+    typical = Workload.of(job.claim.shape for job in jobs).condensed(KINDS) if jobs else None
+    state = _State(Snapshot(0.0, policy, (), nodes=None if nodes is None else tuple(nodes), workload=typical))
     ends: list[tuple[float, str, float]] = []
     index = 0
     while index < len(arrivals) or ends:
-        moments = [arrivals[index].claim.created] if index < len(arrivals) else []
-        now = round(min([*moments, ends[0][0]] if ends else moments), 6)
-        while index < len(arrivals) and arrivals[index].claim.created <= now:
+        moments = [_moment(arrivals[index].claim.created)] if index < len(arrivals) else []
+        now = min([*moments, ends[0][0]] if ends else moments)
+        while index < len(arrivals) and _moment(arrivals[index].claim.created) <= now:
             state.waiting[arrivals[index].claim.id] = arrivals[index].claim
             index += 1
         while ends and ends[0][0] <= now:
@@ -70,13 +77,18 @@ def replay(policy: AdmissionPolicy, jobs: Sequence[Job], nodes: Sequence[NodeSpe
         state.account(now)
         for running in state.settle(now, result):
             seconds = by_id[running.claim.id].seconds
-            heapq.heappush(ends, (round(now + seconds, 6), running.claim.id, running.started))
+            heapq.heappush(ends, (_moment(now + seconds), running.claim.id, running.started))
             result.admitted.setdefault(running.claim.id, now)
         if not ends and index == len(arrivals):
             break
     done = [by_id[claim_id] for claim_id in result.finished]
     result.gpu_seconds = sum(job.claim.demand / MILLI * job.seconds for job in done)
     return result
+
+
+def _moment(seconds: float) -> float:
+    """Times nearer to each other than a microsecond are one moment, with one pass."""
+    return round(seconds, 6)
 
 
 class _State:
@@ -134,5 +146,7 @@ class _State:
             if not outcome.evictions:
                 break
         else:
-            raise RuntimeError(f"claims still evict each other after {MAX_ROUNDS} passes at {now}")
+            raise PlannerInputError(
+                "policy", f"claims still displace each other after {MAX_ROUNDS} passes at {now:.0f} s"
+            )
         return [r for r in self.running.values() if before.get(r.claim.id) != r.started or r.started == now]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from deployments.scheduling import what_if
 from deployments.scheduling.claims import AdmissionPolicy, Claim, Flavor, Running, Snapshot
 from deployments.scheduling.defrag import advise
 from deployments.scheduling.fleet import Fleet, Placement
@@ -122,3 +123,30 @@ def test_replay_on_nodes_reports_what_can_never_run():
     assert "all nodes with gpu together hold 2" in outcome.refused["wide"]
     assert outcome.finished == {"fits": 5.0}
     assert outcome.gpu_seconds == 10.0
+
+
+@pytest.mark.parametrize("created", [0.1234564, 0.1234567, 1_795_511_111.1234567, 1e-9])
+def test_replay_comes_to_an_end_whatever_the_fractions_of_its_times(created):
+    jobs = [Job(Claim(f"c{n}", "p", ONE, 1, ("gpu",), created=created + n * 1e-7), 1 / 3) for n in range(3)]
+    found = replay(POLICY, jobs, nodes(1, 1))
+    assert sorted(found.finished) == ["c0", "c1", "c2"]
+    assert found.makespan == pytest.approx(created + 1, abs=1e-5)
+
+
+def test_a_policy_under_which_claims_displace_each_other_for_ever_is_named(monkeypatch):
+    monkeypatch.setattr(what_if, "MAX_ROUNDS", 1)
+    own = Claim("own", "q", Shape(1000, 1024, 8), 1, ("gpu",), created=5.0)
+    jobs = [Job(Claim("lent", "p", Shape(1000, 1024, 16), 1, ("gpu",)), 10.0), Job(own, 1.0)]
+    with pytest.raises(PlannerInputError, match="policy: claims still displace each other"):
+        replay(
+            replace(
+                POLICY,
+                owners=(
+                    POLICY.owners[0],
+                    Owner("p", "all"),
+                    *POLICY.owners[2:],
+                    Owner("r", "all", {"gpu": Quota(8 * GPU)}),
+                ),
+            ),
+            jobs,
+        )
