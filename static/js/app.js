@@ -1,11 +1,9 @@
 // What every page uses. Elements of single pages are loaded by those pages.
-import "./confirm.js";
 import "./live.js";
 import "./menu.js";
 import "./shortcuts.js";
 import "./times.js";
 import "./toast.js";
-import { copy } from "./clipboard.js";
 
 class ThemeToggle extends HTMLElement {
   connectedCallback() {
@@ -31,44 +29,30 @@ class ThemeToggle extends HTMLElement {
 
 class CopyButton extends HTMLElement {
   connectedCallback() {
-    this.addEventListener("click", () => copy(this.dataset.text ?? document.getElementById(this.dataset.from).textContent));
+    this.addEventListener("click", async () => {
+      const text = this.dataset.text ?? document.getElementById(this.dataset.from).textContent;
+      (await import("./clipboard.js")).copy(text);
+    });
   }
 }
 
-// One tab panel of several, by the ARIA tabs pattern: arrow keys move, Tab leaves.
-class TabSet extends HTMLElement {
-  connectedCallback() {
-    this.tabs = [...this.querySelectorAll(":scope > [role=tablist] > [role=tab]")];
-    for (const tab of this.tabs) {
-      tab.addEventListener("click", () => this.select(tab));
-      tab.addEventListener("keydown", (event) => this.move(event));
-    }
-  }
-
-  select(chosen) {
-    for (const tab of this.tabs) {
-      const on = tab === chosen;
-      tab.setAttribute("aria-selected", String(on));
-      tab.tabIndex = on ? 0 : -1;
-      document.getElementById(tab.getAttribute("aria-controls")).hidden = !on;
-    }
-  }
-
-  move(event) {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const at = (this.tabs.indexOf(event.target) + step + this.tabs.length) % this.tabs.length;
-    this.tabs[at].focus();
-    this.select(this.tabs[at]);
-  }
-}
+document.addEventListener(
+  "submit",
+  async (event) => {
+    const form = event.target;
+    if (!form.dataset.confirm || form.dataset.confirmed) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    (await import("./confirm.js")).ask(form, event.submitter);
+  },
+  true,
+);
 
 // Filters of a list apply as they are chosen.
 document.addEventListener("change", (event) => event.target.closest("form[data-auto-submit]")?.requestSubmit());
 
 customElements.define("theme-toggle", ThemeToggle);
 customElements.define("copy-button", CopyButton);
-customElements.define("tab-set", TabSet);
 
 // On a narrow screen the current tab may lie beyond the edge of its strip.
 function showCurrent() {

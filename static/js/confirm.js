@@ -1,8 +1,9 @@
-// <form data-confirm="Question" data-confirm-text data-confirm-yes data-confirm-word> asks before it is sent.
+// <form data-confirm="Question" data-confirm-text data-confirm-yes data-confirm-word> asks before it is sent. Loaded by
+// app.js when one is.
 const dialog = document.getElementById("confirm-dialog");
 let waiting = null;
 
-function ask(form, submitter) {
+export function ask(form, submitter) {
   const { confirm, confirmText = "", confirmYes = "Continue", confirmWord = "" } = form.dataset;
   const typed = dialog.querySelector("[data-typed]");
   const yes = dialog.querySelector("[data-yes]");
@@ -23,26 +24,14 @@ function ask(form, submitter) {
   (confirmWord ? input : yes).focus();
 }
 
-document.addEventListener(
-  "submit",
-  (event) => {
-    const form = event.target;
-    if (!form.dataset.confirm || form.dataset.confirmed) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    ask(form, event.submitter);
-  },
-  true,
-);
-
 // Enter in the word's input must not mean Cancel, the form's first button.
-dialog?.querySelector("#confirm-typed").addEventListener("keydown", (event) => {
+dialog.querySelector("#confirm-typed").addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
   event.preventDefault();
   dialog.querySelector("[data-yes]").click();
 });
 
-dialog?.addEventListener("close", () => {
+dialog.addEventListener("close", () => {
   const { form, submitter } = waiting ?? {};
   waiting = null;
   if (!form || dialog.returnValue !== "yes") return;

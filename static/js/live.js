@@ -1,8 +1,5 @@
 // One websocket per page. The server sends hints ("deployment X changed") and log lines; pages refetch what is shown.
-//
-// To the server:   {"subscribe": [topic, ...]}, {"unsubscribe": [topic, ...]}
-// From the server: {"changed": [topic, ...]}, {"logs": topic, "lines": [...], "skipped": n},
-//                  {"refused": topic}, {"closed": topic}
+// Its messages are described in monitoring/consumers.py.
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15000;
 const BANNER_AFTER_MS = 3000;
@@ -134,7 +131,9 @@ class LiveRegion extends HTMLElement {
   changed() {
     this.stale = true;
     if (document.hidden) return;
-    this.timer ??= setTimeout(() => {
+    this.timer ??= setTimeout(async () => {
+      // Needed once something has changed; without it parts are swapped all the same.
+      await import("./live-swap.js").catch(() => {});
       this.timer = undefined;
       this.stale = false;
       this.dispatchEvent(new CustomEvent("live-change"));
@@ -144,49 +143,8 @@ class LiveRegion extends HTMLElement {
 
 customElements.define("live-region", LiveRegion);
 
-// A refetched part that says the same as before is left alone: no flicker, and focus and selection stay.
-const shownParts = new Map();
-document.addEventListener("htmx:oobBeforeSwap", (event) => {
-  const part = event.detail.fragment.firstElementChild ?? event.detail.fragment;
-  const text = part.outerHTML;
-  if (!part.id) return;
-  if (shownParts.get(part.id) === text) {
-    event.detail.shouldSwap = false;
-    return;
-  }
-  shownParts.set(part.id, text);
-  keepFocus(event.detail.target, part);
-  // What a person opened or closed stays so; a log that shows its end goes on showing it.
-  for (const old of event.detail.target.querySelectorAll("details[id]")) {
-    const fresh = part.querySelector(`#${CSS.escape(old.id)}`);
-    if (fresh && old.dataset.touched) fresh.open = old.open;
-    if (fresh && old.dataset.touched) fresh.dataset.touched = "1";
-  }
-});
-
-// Whoever was in a part that is replaced finds the same control focused in the new one.
-let refocus = null;
-
-function keepFocus(old, part) {
-  const focused = document.activeElement;
-  if (!focused || focused === document.body || !old.contains(focused)) return;
-  const selector = "a, button, input, select, textarea, summary, [tabindex]";
-  const name = (element) => element.id || element.getAttribute("href") || element.getAttribute("name") || element.textContent.trim();
-  const same = (element) => element.tagName === focused.tagName && name(element) === name(focused);
-  const index = [...old.querySelectorAll(selector)].filter(same).indexOf(focused);
-  refocus = () => {
-    const found = [...(document.getElementById(part.id)?.querySelectorAll(selector) ?? [])].filter(same);
-    (found[index] ?? found[0])?.focus({ preventScroll: true });
-  };
-}
-
+// What a person opened or closed is known before the first part is swapped.
 document.addEventListener("click", (event) => {
   const details = event.target.closest("summary")?.closest("details[id]");
   if (details) details.dataset.touched = "1";
-});
-
-document.addEventListener("htmx:oobAfterSwap", (event) => {
-  refocus?.();
-  refocus = null;
-  for (const log of event.detail.target.ownerDocument.querySelectorAll("[data-to-end]")) log.scrollTop = log.scrollHeight;
 });

@@ -34,8 +34,6 @@ function read(text) {
   return colours ? colours(tabbed) : { plain: tabbed.replace(new RegExp(CONTROL, "g"), ""), spans: null };
 }
 
-export const pretty = (text) => JSON.stringify(JSON.parse(text), null, 2);
-
 function json(text) {
   try {
     return JSON.parse(text);

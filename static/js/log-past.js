@@ -1,13 +1,34 @@
-// What a <log-viewer> does with lines of the past when a person asks: further back, a line by its address, what a note
-// stands for, the container before a restart. Loaded when it is first needed.
+// What a <log-viewer> does when a person asks for more than the latest lines: further back, a line by its address, its
+// fields, what a note stands for, the container before a restart. Loaded when it is first needed.
 import { copy } from "./clipboard.js";
-import { linked } from "./log-row.js";
+import { shownTime } from "./log-row.js";
 import { Stream } from "./log-ring.js";
-import { BIG_PAGE, MORE } from "./log-store.js";
 import { toast } from "./toast.js";
 
 const AROUND = 200;
+const BIG_PAGE = 5000;
 const PAGES = 4;
+const AGO_MS = 5000; // instances are heard at different times: after an outage go back a little further
+const MORE = "More lines were written from here on.";
+
+// Lines from a time on until one is later than `to` ("" for the end); where it stopped and whether more follow.
+async function forward(store, from, to, pages) {
+  let at = from;
+  for (let page = 0; page < pages; page++) {
+    const found = await store.ask({ from: at, limit: BIG_PAGE });
+    if (!found) break;
+    store.add(found.lines);
+    const last = found.lines.at(-1)?.time ?? at;
+    if (!found.more || last === at || (to && last > to)) return { at: last, more: found.more && last !== at };
+    at = last;
+  }
+  return { at, more: true };
+}
+
+// What was written since a time while nothing was heard.
+export function catchUp({ store }, since) {
+  return forward(store, new Date(Date.parse(since) - AGO_MS).toISOString(), "", PAGES);
+}
 
 // `choice` is "since:SECONDS" or "last:LINES".
 export async function back({ ring, rows, store }, choice) {
@@ -20,8 +41,19 @@ export async function back({ ring, rows, store }, choice) {
   }
 }
 
+// The line that an address ends with, or null.
+function linked(hash) {
+  const found = new URLSearchParams(hash.slice(1));
+  return found.get("t") ? { time: found.get("t"), instance: found.get("i") ?? "" } : null;
+}
+
+// To the line that the address ends with, before any other was loaded.
+export function arrive(viewer) {
+  return around(viewer, (viewer.selected = linked(location.hash)));
+}
+
 // A line with what was around it.
-export async function around(viewer, { time }) {
+async function around(viewer, { time }) {
   const { ring, rows, store } = viewer;
   rows.following = false;
   const [before, after] = await Promise.all([store.ask({ before: time, limit: AROUND }), store.ask({ from: time, limit: BIG_PAGE })]);
@@ -55,11 +87,19 @@ export function select(viewer, entry) {
   copy(location.href);
 }
 
+// Shows the fields of a line of JSON below it, or hides them.
+export async function unfold({ rows }, entry) {
+  await rows.vary();
+  entry.detail ??= JSON.stringify(JSON.parse(entry.json), null, 2);
+  entry.open = !entry.open;
+  rows.renew(entry);
+}
+
 // Loads what a note stands for.
 export async function fill({ ring, store }, note) {
   ring.remove(note);
   const { from, to } = note.action;
-  const { at, more } = await store.forward(from, to ?? "9", 1);
+  const { at, more } = await forward(store, from, to ?? "9", 1);
   if (more && (!to || at < to)) ring.note(at, MORE, { from: at, to });
 }
 
@@ -81,4 +121,20 @@ export async function previous(viewer, one) {
   const entry = ring.entries.findLast((row) => row.time === last.time && row.instance === one.name);
   if (entry) rows.to(entry);
   return true;
+}
+
+// A key that means something here.
+export function press(viewer, key) {
+  const { search, wrap } = viewer.form.elements;
+  const step = (direction) => viewer.find("step", direction);
+  const acts = { "/": () => search.focus(), n: () => step(1), N: () => step(-1), w: () => wrap.click(), G: () => viewer.toEnd() };
+  return acts[key]();
+}
+
+// Times that say how long ago go on.
+export function tick({ rows }) {
+  if (document.hidden) return;
+  for (const { entry, firstChild } of rows.rows.children) {
+    if (!entry.note) firstChild.textContent = shownTime(entry.time, "relative");
+  }
 }

@@ -1,6 +1,4 @@
-// The element of one row, and the parts that rows share: colours and short names of instances, times. A row that goes
-// out of sight is filled anew with one that comes into sight: at a thousand lines a second, elements that are made and
-// thrown away are what a page would stop for.
+// The element of one row, and the parts that rows share: colours and short names of instances, times.
 import { paint } from "./log-line.js";
 import { duration } from "./times.js";
 
@@ -38,12 +36,6 @@ export function shownTime(time, mode) {
 
 export const TIME_WIDTH = { local: 12, utc: 13, relative: 12 };
 
-// The line that an address ends with, or null.
-export function linked(hash) {
-  const found = new URLSearchParams(hash.slice(1));
-  return found.get("t") ? { time: found.get("t"), instance: found.get("i") ?? "" } : null;
-}
-
 export function noteRow(entry) {
   const row = document.createElement("div");
   row.className = "log-row log-note";
@@ -69,7 +61,7 @@ blank.children[0].append(" ");
 blank.children[1].append(" ");
 blank.children[2].className = "log-text";
 
-// A row for an entry: `used` filled anew, or a new one. Clicks are heard where the rows are (log-viewer.js).
+// A row for an entry: `used`, which went out of sight, filled anew, or a new one.
 export function lineRow(entry, used, { sources, mode, selected, current }) {
   const row = used ?? blank.cloneNode(true);
   const [time, source] = row.children;

@@ -1,5 +1,4 @@
-// A scrolling box that builds only the rows one can see. Rows are a whole number of lines high, which is known
-// beforehand since the font has one width; what was wrong about that is corrected once a row is measured.
+// A scrolling box that builds only the rows one can see. They are one line high until some need more (log-heights.js).
 const OVERSCAN = 8;
 const NEAR_END = 24;
 
@@ -7,8 +6,6 @@ export class Rows {
   view = [];
   following = true;
   #count = 0; // entries of the view when it was last shown: live lines join it before the next time
-  #tops = new Float64Array(1);
-  #even = true; // every row is one line high
   #nodes = new Map();
   #height = -1;
   #seen = 0;
@@ -18,7 +15,7 @@ export class Rows {
   // build(entry, used) makes a row's element, of one that went out of sight where there is one; prefix is the number
   // of characters before a line's text.
   constructor(box, { build, prefix, scrolled }) {
-    Object.assign(this, { box, build, prefix, tell: scrolled, wrap: false, unfolded: false });
+    Object.assign(this, { box, build, prefix, tell: scrolled, wrap: false, heights: null });
     this.space = box.querySelector("[data-space]");
     this.rows = box.querySelector("[data-rows]");
     box.addEventListener("scroll", () => this.#scrolled());
@@ -59,7 +56,15 @@ export class Rows {
     this.render();
   }
 
-  setWrap(wrap) {
+  // From here on rows may be several lines high.
+  async vary() {
+    const { Heights } = await import("./log-heights.js");
+    this.heights ??= new Heights(this);
+    this.#sum();
+  }
+
+  async setWrap(wrap) {
+    if (wrap) await this.vary();
     this.wrap = wrap;
     this.box.classList.toggle("log-wrapped", wrap);
     this.again();
@@ -97,43 +102,20 @@ export class Rows {
   }
 
   #top(at) {
-    return this.#even ? at * this.line : this.#tops[at];
+    return this.heights ? this.heights.top(at) : at * this.line;
   }
 
   #sum() {
-    const { view } = this;
-    this.#count = view.length;
-    this.#even = !this.wrap && !this.unfolded;
-    if (!this.#even) {
-      if (this.#tops.length < view.length + 1) this.#tops = new Float64Array(Math.max(view.length + 1, 1024) * 2);
-      for (let at = 0; at < view.length; at++) {
-        const entry = view[at];
-        entry.size ||= this.#size(entry);
-        this.#tops[at + 1] = this.#tops[at] + entry.size * this.line;
-      }
-    }
+    this.#count = this.view.length;
+    this.heights?.sum(this.view);
     const height = this.#top(this.#count);
     if (height !== this.#height) this.space.style.height = `${(this.#height = height)}px`;
   }
 
-  #size(entry) {
-    if (entry.note) return 1;
-    const fold = entry.open ? entry.detail.split("\n") : [];
-    if (!this.wrap) return 1 + fold.length;
-    const lines = (length) => Math.max(1, Math.ceil(length / this.columns));
-    return fold.reduce((sum, text) => sum + lines(text.length), lines(this.prefix() + entry.shown.length));
-  }
-
   // The index of the entry at a height.
   #at(height) {
-    if (this.#even) return Math.max(0, Math.min(this.#count - 1, Math.floor(height / this.line)));
-    let [low, high] = [0, this.#count - 1];
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.#tops[middle] <= height) low = middle;
-      else high = middle - 1;
-    }
-    return Math.max(0, low);
+    const at = this.heights ? this.heights.at(height, this.#count) : Math.floor(height / this.line);
+    return Math.max(0, Math.min(this.#count - 1, at));
   }
 
   #anchor() {
@@ -152,7 +134,7 @@ export class Rows {
     this.rows.style.transform = `translateY(${this.#top(from)}px)`;
     if (this.following) this.box.scrollTop = this.#height;
     this.#lastTop = top;
-    if (this.wrap) this.#correct();
+    if (this.wrap && this.heights.wrong(this.#nodes)) this.#correct();
   }
 
   // Rows that stay keep their place, and with it focus and selection; the others are filled anew.
@@ -186,12 +168,6 @@ export class Rows {
   }
 
   #correct() {
-    let wrong = false;
-    for (const [entry, node] of this.#nodes) {
-      const size = Math.max(1, Math.round(node.offsetHeight / this.line));
-      if (size !== entry.size) [entry.size, wrong] = [size, true];
-    }
-    if (!wrong) return;
     const anchor = this.following ? null : this.#anchor();
     this.#sum();
     if (anchor) this.box.scrollTop = this.#top(this.view.indexOf(anchor.entry)) + anchor.offset;

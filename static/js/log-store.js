@@ -3,9 +3,6 @@ import { Stream } from "./log-ring.js";
 import { loadColours, needsColours } from "./log-line.js";
 import { toast } from "./toast.js";
 
-export const BIG_PAGE = 5000;
-export const MORE = "More lines were written from here on.";
-
 export class Store {
   complete = false; // nothing is older than what the ring holds
 
@@ -49,19 +46,5 @@ export class Store {
     this.complete = !found.more && !since;
     this.add(lines);
     return true;
-  }
-
-  // Lines from a time on until one is later than `to` ("" for the end); where it stopped and whether more follow.
-  async forward(from, to, pages) {
-    let at = from;
-    for (let page = 0; page < pages; page++) {
-      const found = await this.ask({ from: at, limit: BIG_PAGE });
-      if (!found) break;
-      this.add(found.lines);
-      const last = found.lines.at(-1)?.time ?? at;
-      if (!found.more || last === at || (to && last > to)) return { at: last, more: found.more && last !== at };
-      at = last;
-    }
-    return { at, more: true };
   }
 }

@@ -1,9 +1,9 @@
 // <log-viewer data-topic data-version data-history data-instances data-previous>: the log of all instances of a version
 // as one, live and from the store, in order of time. The protocol of live lines is in monitoring/consumers.py.
 import { Instances } from "./log-instances.js";
-import { LEVELS, loadColours, needsColours, pretty } from "./log-line.js";
+import { LEVELS, loadColours, needsColours } from "./log-line.js";
 import { Ring, Stream } from "./log-ring.js";
-import { TIME_WIDTH, Sources, lineRow, linked, noteRow, shownTime } from "./log-row.js";
+import { TIME_WIDTH, Sources, lineRow, noteRow } from "./log-row.js";
 import { Rows } from "./log-rows.js";
 import { Store } from "./log-store.js";
 import { watch } from "./live.js";
@@ -14,7 +14,6 @@ const PAGE = 500;
 const TYPED_MS = 200;
 const NEAR_TOP_PX = 200;
 const PREFIX = 9; // the short name, the fold and the spaces between
-const AGO_MS = 5000; // instances are heard at different times: after an outage go back a little further
 
 class LogViewer extends HTMLElement {
   connectedCallback() {
@@ -25,7 +24,7 @@ class LogViewer extends HTMLElement {
     this.fresh = 0;
     this.held = null; // live lines that wait until what was missed, or what reads them, is there
     this.finder = null;
-    this.selected = linked(location.hash);
+    this.selected = null;
     this.state = part("state");
     this.jump = part("jump");
     this.count = part("count");
@@ -45,7 +44,6 @@ class LogViewer extends HTMLElement {
       previous: (one) => this.past("previous", one),
     });
     this.controls();
-    this.clock = setInterval(() => this.tick(), 1000);
     this.begin();
   }
 
@@ -64,6 +62,7 @@ class LogViewer extends HTMLElement {
     const { elements } = this.form;
     this.remember();
     this.rows.setWrap(elements.wrap.checked);
+    this.showTimes();
     this.form.addEventListener("submit", (event) => event.preventDefault());
     elements.search.addEventListener("input", () => {
       clearTimeout(this.typed);
@@ -75,7 +74,7 @@ class LogViewer extends HTMLElement {
     elements.pattern.addEventListener("change", () => this.find("find"));
     for (const name of ["filter", "level"]) elements[name].addEventListener("change", () => this.flush());
     elements.wrap.addEventListener("change", () => this.rows.setWrap(elements.wrap.checked));
-    elements.times.addEventListener("change", () => this.rows.again());
+    elements.times.addEventListener("change", () => this.showTimes());
     elements.history.addEventListener("change", () => this.past("back", elements.history.value));
     this.form.addEventListener("change", () => this.keep());
     this.querySelector("[data-previous-hit]").addEventListener("click", () => this.find("step", -1));
@@ -86,6 +85,12 @@ class LogViewer extends HTMLElement {
     addEventListener("hashchange", this.moved);
     this.keys = (event) => this.pressed(event);
     document.addEventListener("keydown", this.keys);
+  }
+
+  showTimes() {
+    this.rows.again();
+    clearInterval(this.clock);
+    if (this.form.elements.times.value === "relative") this.clock = setInterval(() => this.past("tick"), 1000);
   }
 
   // How one likes to read is kept between visits; what one looks for is not.
@@ -108,12 +113,9 @@ class LogViewer extends HTMLElement {
 
   pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
-    const { search, wrap } = this.form.elements;
-    const step = (direction) => this.find("step", direction);
-    const acts = { "/": () => search.focus(), n: () => step(1), N: () => step(-1), w: () => wrap.click(), G: () => this.toEnd() };
-    if (!acts[event.key]) return;
+    if (!["/", "n", "N", "w", "G"].includes(event.key)) return;
     event.preventDefault();
-    acts[event.key]();
+    this.past("press", event.key);
   }
 
   clicked(event) {
@@ -123,10 +125,7 @@ class LogViewer extends HTMLElement {
       event.preventDefault();
       this.past("select", entry);
     } else if (event.target.closest(".log-fold")) {
-      entry.detail ??= pretty(entry.json);
-      entry.open = !entry.open;
-      this.rows.unfolded = true;
-      this.rows.renew(entry);
+      this.past("unfold", entry);
     } else if (event.target.closest(".log-link")) {
       this.past("fill", entry);
     }
@@ -148,7 +147,7 @@ class LogViewer extends HTMLElement {
   // Kept lines first, then live ones behind them; the ring knows which come twice.
   begin() {
     this.end = watch(this.dataset.topic, (message) => this.receive(message));
-    return this.hold(() => (this.selected ? this.past("around", this.selected) : this.store.older(PAGE)));
+    return this.hold(() => (location.hash.startsWith("#t=") ? this.past("arrive") : this.store.older(PAGE)));
   }
 
   // Live lines wait for what is done.
@@ -187,7 +186,7 @@ class LogViewer extends HTMLElement {
     const { newest } = this.ring;
     if (this.held || !newest) return;
     this.instances.load();
-    this.hold(() => this.store.forward(new Date(Date.parse(newest) - AGO_MS).toISOString(), "", 4));
+    this.hold(() => this.past("catchUp", newest));
   }
 
   take(lines, skipped) {
@@ -270,13 +269,6 @@ class LogViewer extends HTMLElement {
     this.rows.toEnd();
     this.tellJump();
     this.rows.box.focus({ preventScroll: true });
-  }
-
-  tick() {
-    if (document.hidden || this.form.elements.times.value !== "relative") return;
-    for (const { entry, firstChild } of this.rows.rows.children) {
-      if (!entry.note) firstChild.textContent = shownTime(entry.time, "relative");
-    }
   }
 }
 
