@@ -8,6 +8,7 @@ from deployments.models import Environment, EnvironmentTag, GpuPolicy, GpuPriori
 IMAGE_RUNTIME = "image"
 DEFAULT_TAG = "v1"
 DEFAULT_ENVIRONMENT = "python3-11"
+DEFAULT_RUNTIME = "python3.11"
 DEFAULT_INSTANCE_TYPE = "512mb"
 
 # name: (cores, MiB). The names are the public API's; cores are what the scheduler reserves.

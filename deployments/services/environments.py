@@ -3,12 +3,29 @@
 Source of the hash and of normalisation: `serving.environment`.
 """
 
+import datetime as dt
+from functools import partial
+from itertools import chain, count
+from typing import Any
+
 from django.conf import settings
-from django.db.models import F, Q
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
 
 from accounts.errors import Invalid
 from accounts.models import Project
-from deployments.models import DeploymentVersion, Environment, EnvironmentBuild, EnvironmentTag, Framework, Revision
+from deployments.models import (
+    DeploymentVersion,
+    DiscardedEnvironment,
+    Environment,
+    EnvironmentBuild,
+    EnvironmentTag,
+    Framework,
+    Instance,
+    Revision,
+    Rollout,
+)
 from deployments.services.bootstrap import IMAGE_RUNTIME
 from serving.environment import (
     RequirementsError,
@@ -27,6 +44,10 @@ FRAMEWORK_REQUIREMENTS: dict[str, tuple[str, ...]] = {
     Framework.ONNX: ("onnxruntime", "numpy"),
 }
 _DEPTH = 10
+# Of one pass, so that its transaction is short and a pod's environment variable holds the names.
+MOST_DISCARDED = 50
+
+State = EnvironmentBuild.State
 
 
 def resolve(project: Project, text: object, tag: object = "") -> tuple[Environment, str]:
@@ -111,13 +132,62 @@ def build_for(version: DeploymentVersion, revision: Revision) -> EnvironmentBuil
     except RequirementsError as error:
         raise Invalid(requirements=str(error)) from None
     project = version.deployment.project
-    build, created = EnvironmentBuild.objects.get_or_create(
-        hash=environment_hash(environment.runtime, requirements, serving_archive()[1], platform_tag()),
-        defaults={"runtime": environment.runtime, "requirements": requirements, "project": project},
-    )
+    key = environment_hash(environment.runtime, requirements, serving_archive()[1], platform_tag())
+    defaults: dict[str, Any] = {
+        "runtime": environment.runtime,
+        "requirements": requirements,
+        "project": project,
+        "directory": partial(_free_directory, key),  # called once an old row is known to be gone
+    }
+    while True:
+        build, created = EnvironmentBuild.objects.get_or_create(hash=key, defaults=defaults)
+        # From here on nobody discards it: see `discard_unused`. One that was discarded just now is made again.
+        if created or EnvironmentBuild.objects.filter(pk=build.pk).update(last_used_at=timezone.now()):
+            break
     if not created:
         retry(build, project)
     return build
+
+
+def _free_directory(key: str) -> str:
+    """The hash, or a name after it while the pod that removes an old folder of that name may still be at it."""
+    taken = set(DiscardedEnvironment.objects.filter(directory__startswith=key).values_list("directory", flat=True))
+    names = chain([key], (f"{key}.{number}" for number in count(1)))
+    return next(name for name in names if name not in taken)
+
+
+def discard_unused(now: dt.datetime) -> int:
+    """Forgets builds that no version has needed for the retention time, and notes their folders for removal.
+
+    Needed are those of what a version runs, should run, ran last, or passes to and from; of instances that are left;
+    and of builds that are under way. Gives their number; zero where the retention is switched off.
+    """
+    needed = _needed()
+    EnvironmentBuild.objects.filter(needed).update(last_used_at=now)
+    if not settings.PILOTHOUSE_ENVIRONMENT_RETENTION_DAYS:
+        return 0
+    before = now - dt.timedelta(days=settings.PILOTHOUSE_ENVIRONMENT_RETENTION_DAYS)
+    with transaction.atomic():
+        unused = list(
+            EnvironmentBuild.objects.select_for_update(skip_locked=True)
+            .filter(~needed, last_used_at__lt=before, state__in=[State.SUCCESS, State.FAILED])
+            .order_by("last_used_at")[:MOST_DISCARDED]
+        )
+        DiscardedEnvironment.objects.bulk_create([DiscardedEnvironment(directory=row.directory) for row in unused])
+        EnvironmentBuild.objects.filter(pk__in=[row.pk for row in unused]).delete()
+    return len(unused)
+
+
+def _needed() -> Q:
+    revisions = Revision.objects.filter(environment_build=OuterRef("pk"))
+    versions = DeploymentVersion.objects.filter(
+        Q(target_revision=OuterRef("pk")) | Q(active_revision=OuterRef("pk")),
+    )
+    rollouts = Rollout.objects.filter(
+        Q(to_revision=OuterRef("pk")) | Q(from_revision=OuterRef("pk")), state=Rollout.State.IN_PROGRESS
+    )
+    instances = Instance.objects.filter(revision=OuterRef("pk"), deleted_at=None)
+    return Q(Exists(revisions.filter(Exists(versions) | Exists(rollouts) | Exists(instances))))
 
 
 def _languages(revision: Revision) -> set[str]:

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from deployments import cluster as clusters
 from deployments.services import artifacts, scaling
 from deployments.services.gpu import history
-from deployments.tasks import garbage, gpu, reconciling, requests, sweeping
+from deployments.tasks import cleaning, garbage, gpu, reconciling, requests, sweeping
 from kube.errors import ClusterUnreachable
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ __all__ = [
     "autoscale",
     "collect_garbage",
     "reconcile",
+    "remove_environments",
     "remove_unreferenced_files",
     "requests",
     "schedule_gpus",
@@ -47,6 +48,15 @@ def collect_garbage() -> None:
 def remove_unreferenced_files() -> None:
     """Delete uploads whose revisions and model versions are gone."""
     artifacts.remove_unreferenced()
+
+
+@shared_task(name="deployments.tasks.remove_environments", ignore_result=True)
+def remove_environments() -> None:
+    """Take environments that nothing has needed for long from their volume."""
+    try:
+        cleaning.clean(clusters.current(), timezone.now())
+    except ClusterUnreachable as error:
+        logger.warning("Old environments wait: %s", error)
 
 
 @shared_task(name="deployments.tasks.schedule_gpus", ignore_result=True)

@@ -132,7 +132,7 @@ def spec_of(
     return replace(
         spec,
         image=settings.PILOTHOUSE_RUNTIME_IMAGES[build.runtime],
-        environment=build.hash,
+        environment=build.directory,
         package_url=artifacts.signed_url(revision),
         package_digest=revision.digest,
         framework=revision.model_version.framework if revision.model_version else "",
@@ -175,6 +175,7 @@ def build_spec(build: EnvironmentBuild) -> BuildSpec:
     return BuildSpec(
         namespace=build.project.namespace,
         hash=build.hash,
+        directory=build.directory,
         project=build.project.name,
         image=settings.PILOTHOUSE_RUNTIME_IMAGES[build.runtime],
         files=build_files(build.runtime, build.requirements),

@@ -33,12 +33,15 @@ def advance(cluster: Cluster, build: EnvironmentBuild, pod: BuildPod | None, now
     """Move the build's row to what its pod shows. Tells whether the build has ended or changed."""
     if build.project is None or build.state in (State.SUCCESS, State.FAILED):
         return False
+    if build.deadline_at is None:
+        # From the queueing: a pod that cannot even be made must not be waited for without end.
+        deadline = now + dt.timedelta(seconds=settings.PILOTHOUSE_BUILD_DEADLINE_SECONDS)
+        _move(build, build.state, deadline_at=deadline)
     if pod is None or pod.attempt < build.attempt or pod.deleting:
         return _late(cluster, build, None, now)
     changed = False
     if build.state == State.QUEUED:
-        deadline = now + dt.timedelta(seconds=settings.PILOTHOUSE_BUILD_DEADLINE_SECONDS)
-        changed = _move(build, State.QUEUED, state=State.BUILDING, started_at=now, deadline_at=deadline)
+        changed = _move(build, State.QUEUED, state=State.BUILDING, started_at=now)
         observation.mark_building(build)
     if pod.phase == "Succeeded":
         return _end(cluster, build, State.SUCCESS, None, now)
@@ -99,7 +102,7 @@ def _failed(cluster: Cluster, build: EnvironmentBuild, pod: BuildPod, now: dt.da
 
 
 def _late(cluster: Cluster, build: EnvironmentBuild, pod: BuildPod | None, now: dt.datetime) -> bool:
-    if build.deadline_at is None or now <= build.deadline_at or build.state != State.BUILDING:
+    if build.deadline_at is None or now <= build.deadline_at:
         return False
     waiting = explain_pod(pod.pod, now) if pod is not None else None
     minutes = settings.PILOTHOUSE_BUILD_DEADLINE_SECONDS // 60

@@ -1,8 +1,9 @@
-"""Manifests of the pod that builds one environment. Pure."""
+"""Manifests of the pods that build one environment and that remove old ones. Pure."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 from kube import specs
 from kube.manifests import (
@@ -13,7 +14,7 @@ from kube.manifests import (
     pod_security,
     resources,
 )
-from kube.specs import BuildSpec, Size
+from kube.specs import BuildSpec, CleaningSpec, Size
 
 FILES_DIR = "/var/run/pilothouse/build"
 # serving/build.py: an index that did not answer, a full disk; worth another try.
@@ -26,24 +27,64 @@ def labels(spec: BuildSpec) -> dict[str, str]:
 
 
 def config_map(spec: BuildSpec) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": labels(spec)},
-        "binaryData": {name: base64.b64encode(content).decode() for name, content in sorted(spec.files.items())},
-    }
+    return _files(spec, labels(spec), spec.files)
 
 
 def pod(spec: BuildSpec) -> Object:
+    return _pod(
+        spec,
+        labels(spec),
+        {"pilothouse.io/attempt": str(spec.attempt)},
+        {"PILOTHOUSE_ENV_HASH": spec.directory or spec.hash},
+        Size(spec.cpu, spec.memory),
+    )
+
+
+def cleaning_config_map(spec: CleaningSpec) -> Object:
+    return _files(spec, _cleaning_labels(spec), {"build.py": spec.script})
+
+
+def cleaning_pod(spec: CleaningSpec) -> Object:
+    """A pod that removes folders; `cleaned` reads them from it when it has."""
+    directories = " ".join(spec.directories)
+    return _pod(
+        spec,
+        _cleaning_labels(spec),
+        {specs.CLEANING: directories},
+        {"PILOTHOUSE_ENV_REMOVE": directories},
+        Size(0.1, 256),
+    )
+
+
+def cleaned(pod: Object) -> list[str]:
+    """The folders that a cleaning pod is to remove."""
+    return str((pod["metadata"].get("annotations") or {}).get(specs.CLEANING, "")).split()
+
+
+def _cleaning_labels(spec: CleaningSpec) -> dict[str, str]:
+    return {specs.MANAGED_BY: specs.MANAGER, specs.PROJECT: spec.project, specs.CLEANING: "true"}
+
+
+def _files(spec: BuildSpec | CleaningSpec, marks: dict[str, str], files: Mapping[str, bytes]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": marks},
+        "binaryData": {name: base64.b64encode(content).decode() for name, content in sorted(files.items())},
+    }
+
+
+def _pod(
+    spec: BuildSpec | CleaningSpec,
+    marks: dict[str, str],
+    annotations: dict[str, str],
+    variables: dict[str, str],
+    size: Size,
+) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "name": spec.name,
-            "namespace": spec.namespace,
-            "labels": labels(spec),
-            "annotations": {"pilothouse.io/attempt": str(spec.attempt)},
-        },
+        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": marks, "annotations": annotations},
         "spec": {
             "restartPolicy": "Never",
             "activeDeadlineSeconds": spec.deadline,
@@ -57,10 +98,10 @@ def pod(spec: BuildSpec) -> Object:
                     "image": spec.image,
                     "command": ["python3", "-u", f"{FILES_DIR}/build.py"],
                     "env": [
-                        {"name": "PILOTHOUSE_ENV_HASH", "value": spec.hash},
+                        *({"name": name, "value": value} for name, value in variables.items()),
                         {"name": "PILOTHOUSE_ENVIRONMENTS_DIR", "value": spec.volume.path},
                     ],
-                    "resources": resources(Size(spec.cpu, spec.memory)),
+                    "resources": resources(size),
                     "securityContext": container_security(),
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "volumeMounts": [

@@ -13,6 +13,7 @@ VERSION = "pilothouse.io/version"
 VERSION_ID = "pilothouse.io/version-id"
 REVISION_ID = "pilothouse.io/revision-id"
 BUILD = "pilothouse.io/environment"
+CLEANING = "pilothouse.io/cleaning"
 APPLIED = "pilothouse.io/applied"
 # Where the GPU pass sends a pod; a gate holds the pod until it has.
 NODE = "pilothouse.io/node"
@@ -63,7 +64,7 @@ class VersionSpec:
     replicas: int
     size: Size
     volume: Volume
-    # Hash of the environment; empty for a container image that is run as it is.
+    # Folder of the environment; empty for a container image that is run as it is.
     environment: str = ""
     package_url: str = ""
     package_digest: str = ""
@@ -105,10 +106,28 @@ class BuildSpec:
     memory: int = 2048
     cpu: float = 0.5
     run_as_user: int = 1000
+    # Folder of the environment, unless it is called by its hash.
+    directory: str = ""
 
     @property
     def name(self) -> str:
         return build_name(self.hash)
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningSpec:
+    """Folders of environments to be removed by a pod; ``script`` is the builder's."""
+
+    namespace: str
+    project: str
+    image: str
+    script: bytes
+    directories: Sequence[str]
+    volume: Volume
+    deadline: int = 3600
+    run_as_user: int = 1000
+
+    name = "env-cleaning"
 
 
 def build_name(environment: str) -> str:

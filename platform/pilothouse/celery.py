@@ -21,5 +21,6 @@ app.conf.beat_schedule = {
     "announce-requests": {"task": "monitoring.tasks.announce_requests", "schedule": 5.0, "options": {"expires": 5}},
     "send-due": {"task": "monitoring.tasks.send_due", "schedule": 10.0, "options": {"expires": 10}},
     "expire": {"task": "monitoring.tasks.expire", "schedule": 600.0, "options": {"expires": 600}},
+    "remove-environments": {"task": "deployments.tasks.remove_environments", "schedule": 600.0},
     "remove-unreferenced-files": {"task": "deployments.tasks.remove_unreferenced_files", "schedule": 6 * 3600.0},
 }

@@ -203,6 +203,8 @@ PILOTHOUSE_RUNTIME_IMAGES = {
 PILOTHOUSE_RUN_AS_USER = env.number("PILOTHOUSE_RUN_AS_USER", 1000, at_least=1)
 PILOTHOUSE_ROLLOUT_DEADLINE_SECONDS = env.number("PILOTHOUSE_ROLLOUT_DEADLINE_SECONDS", 600, at_least=10)
 PILOTHOUSE_BUILD_DEADLINE_SECONDS = env.number("PILOTHOUSE_BUILD_DEADLINE_SECONDS", 1800, at_least=30)
+# Environments that no version has needed for this long leave the volume; 0 keeps them all.
+PILOTHOUSE_ENVIRONMENT_RETENTION_DAYS = env.number("PILOTHOUSE_ENVIRONMENT_RETENTION_DAYS", 14)
 PILOTHOUSE_REQUEST_RETENTION_SECONDS = env.number("PILOTHOUSE_REQUEST_RETENTION_SECONDS", 7 * 86400)
 
 # Extended resources that are accelerators, with the node labels that tell the product and the MiB of a device. A

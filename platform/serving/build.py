@@ -50,6 +50,7 @@ _NETWORK = re.compile(
     r"|50[0-9] (Bad|Service|Gateway)",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"^[0-9a-z][0-9a-z._-]{0,127}$")
 _ERROR_STARTS = ("error", "  \u00d7", "\u00d7 ", "warning: Failed")
 
 
@@ -68,14 +69,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hash", default=os.environ.get("PILOTHOUSE_ENV_HASH"))
     parser.add_argument("--environments", default=os.environ.get("PILOTHOUSE_ENVIRONMENTS_DIR"))
     parser.add_argument("--files", default=os.path.dirname(os.path.abspath(__file__)))
+    parser.add_argument(
+        "--remove",
+        nargs="+",
+        metavar="HASH",
+        default=os.environ.get("PILOTHOUSE_ENV_REMOVE", "").split(),
+        help="remove these environments instead, and packages in the cache that no other one has",
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     os.umask(0o022)
     try:
-        if not re.match(r"^[0-9a-z][0-9a-z._-]{0,127}$", options.hash or ""):
-            raise BuildError(EXIT_USAGE, "PILOTHOUSE_ENV_HASH is not set or not a name.")
         if not options.environments:
             raise BuildError(EXIT_USAGE, "PILOTHOUSE_ENVIRONMENTS_DIR is not set.")
+        for name in options.remove or [options.hash or ""]:
+            if not _NAME.match(name):
+                raise BuildError(EXIT_USAGE, "PILOTHOUSE_ENV_HASH is not set or not a name.")
+        if options.remove:
+            return clean(Path(options.environments), options.remove)
         build(Path(options.environments), options.hash, Path(options.files))
     except BuildError as error:
         say(f"Build failed: {error}")
@@ -93,7 +104,7 @@ def build(environments: Path, key: str, files: Path) -> Path:
     """Make ``environments/key`` unless it is there and runs; returns its path. One builder at a time per key."""
     target = environments / key
     environments.mkdir(parents=True, exist_ok=True)
-    with lock(environments, key):
+    with lock(environments, "cache", shared=True), lock(environments, key):
         if is_complete(target):
             say("This environment is already built.")
             return target
@@ -106,6 +117,41 @@ def build(environments: Path, key: str, files: Path) -> Path:
             remove(target)
             raise
     return target
+
+
+def clean(environments: Path, keys: list[str]) -> int:
+    """Remove environments, then packages in the cache that none has any more; returns the exit code."""
+    failed = False
+    for key in keys:
+        with lock(environments, key):
+            remove(environments / key)
+        if (environments / key).exists():
+            say(f"{key} cannot be removed.")
+            failed = True
+        else:
+            say(f"Removed {key}")
+    try:
+        with lock(environments, "cache", wait=False):
+            count = shrink(environments)
+        say(f"Removed {count} packages from the cache")
+    except BlockingIOError:
+        say("Builds are using the cache, so it stays as it is.")
+    return EXIT_RETRY if failed else 0
+
+
+def shrink(environments: Path) -> int:
+    """Have uv forget the packages in its cache that no environment links to; how many."""
+    cache = environments / ".cache" / "uv"
+    names: set[str] = set()
+    for package in cache.glob("archive-v*/*"):
+        paths = (path for path in package.rglob("*") if path.is_file() and not path.is_symlink())
+        if not any(path.stat().st_nlink > 1 for path in paths):
+            names.update(info.name.split("-")[0] for info in package.glob("*.dist-info"))
+    if names:
+        environ = uv_environment(environments)
+        # Not by hand: what points to a package goes with it.
+        run([find_uv(environments, environ), "cache", "clean", *sorted(names)], dict(environ, UV_CACHE_DIR=str(cache)))
+    return len(names)
 
 
 def make(target: Path, files: Path, environ: Environ) -> None:
@@ -217,16 +263,22 @@ def is_complete(target: Path) -> bool:
 
 
 @contextlib.contextmanager
-def lock(environments: Path, key: str) -> Iterator[None]:
-    """Hold the lock of `key`. The kernel gives it back when a builder dies, so it is never stale."""
+def lock(environments: Path, key: str, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of `key`. The kernel gives it back when a builder dies, so it is never stale.
+
+    Raises BlockingIOError where it is held and not waited for.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     folder = environments / ".locks"
     folder.mkdir(exist_ok=True)
     with open(folder / key, "a+b") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Another build of the same environment is running; waiting for it.")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            if not wait:
+                raise
+            say("Another pod works on the same; waiting for it.")
+            fcntl.flock(stream, kind)
         yield
 
 

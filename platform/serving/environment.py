@@ -146,9 +146,14 @@ def _sources():
             yield path.relative_to(_HERE)
 
 
+def build_script() -> bytes:
+    """The builder as one file; it removes environments too."""
+    return (_HERE / "build.py").read_bytes()
+
+
 def build_files(runtime: str, requirements: str) -> dict[str, bytes]:
     """The files that a build reads, by name: what goes into the ConfigMap of its pod."""
-    files = {"serving.tar.gz": serving_archive()[0], "build.py": (_HERE / "build.py").read_bytes()}
+    files = {"serving.tar.gz": serving_archive()[0], "build.py": build_script()}
     text = normalise(runtime, requirements)
     if not is_r_runtime(runtime):
         files["requirements.txt"] = text.encode()

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from kube import builds, manifests, specs
-from kube.specs import BuildSpec, Size, VersionSpec, Volume
+from kube.specs import BuildSpec, CleaningSpec, Size, VersionSpec, Volume
 
 ID = "11111111-2222-3333-4444-555555555555"
 REVISION = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
@@ -334,6 +334,29 @@ def test_build_pod() -> None:
             ],
         },
     }
+
+
+def test_cleaning_pod() -> None:
+    spec = CleaningSpec(
+        namespace="ph-shop",
+        project="shop",
+        image="python:3.11-slim",
+        script=b"print()",
+        directories=["e" * 64, "f" * 64 + ".1"],
+        volume=Volume("/environments"),
+    )
+    assert builds.cleaning_config_map(spec)["binaryData"] == {"build.py": base64.b64encode(b"print()").decode()}
+    pod = builds.cleaning_pod(spec)
+    assert builds.cleaned(pod) == list(spec.directories)
+    # Neither a version's pod nor a build's: what removes those leaves it alone.
+    assert set(pod["metadata"]["labels"]) == {
+        "app.kubernetes.io/managed-by",
+        "pilothouse.io/project",
+        "pilothouse.io/cleaning",
+    }
+    (container,) = pod["spec"]["containers"]
+    assert {"name": "PILOTHOUSE_ENV_REMOVE", "value": " ".join(spec.directories)} in container["env"]
+    assert {"name": "environments", "mountPath": "/environments", "readOnly": False} in container["volumeMounts"]
 
 
 def test_pods_with_gpus_wait_behind_a_gate() -> None:

@@ -220,3 +220,61 @@ def test_old_pins_of_the_user_win(environments, serve):
     assert server.stream("x") == [("result", '{"result":"x"}')]
     server.process.send_signal(signal.SIGTERM)
     assert server.wait_exit() == 0
+
+
+def test_environments_are_removed_and_what_only_they_had_leaves_the_cache(tmp_path, wheelhouse):
+    envs = tmp_path / "envs"
+    for key in ("old", "kept"):
+        assert with_cache(envs, key, wheelhouse).returncode == 0
+    assert cached(envs) > 0
+    before = cached(envs)
+    removed = removal(envs, "old never-there")
+    assert removed.returncode == 0, removed.stdout
+    assert "Removed old" in removed.stdout
+    assert not (envs / "old").exists()
+    assert cached(envs) == before  # the other one has the same
+    assert runs(envs / "kept")
+
+    assert removal(envs, "kept").returncode == 0
+    assert cached(envs) == 0
+    # uv makes up for what is gone.
+    assert with_cache(envs, "again", wheelhouse).returncode == 0
+    assert runs(envs / "again")
+
+
+def test_a_cache_that_a_build_is_using_is_left_alone(tmp_path, wheelhouse):
+    envs = tmp_path / "envs"
+    assert with_cache(envs, "old", wheelhouse).returncode == 0
+    before = cached(envs)
+    with build_module.lock(envs, "cache", shared=True):
+        removed = removal(envs, "old")
+    assert (removed.returncode, cached(envs)) == (0, before)
+    assert "stays as it is" in removed.stdout
+    assert not (envs / "old").exists()
+
+
+@pytest.mark.parametrize("name", ["../other", ".cache", "/etc", "a/b"])
+def test_nothing_but_environments_can_be_removed(tmp_path, name):
+    (tmp_path / "envs" / ".cache").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    assert removal(tmp_path / "envs", name).returncode == build_module.EXIT_USAGE
+    assert (tmp_path / "other").exists()
+    assert (tmp_path / "envs" / ".cache").exists()
+
+
+def cached(envs: Path) -> int:
+    return len(list((envs / ".cache" / "uv").glob("archive-v*/*")))
+
+
+def runs(target: Path) -> bool:
+    return subprocess.run([target / "bin" / "python", "-c", "import tinything, starlette"], check=False).returncode == 0
+
+
+def with_cache(envs: Path, key: str, wheelhouse: str) -> subprocess.CompletedProcess[str]:
+    """A build with a cache beside it, as in a pod."""
+    cache = str(envs / ".cache" / "uv")
+    return build(envs, key, python_files("tinything==1.0"), PIP_FIND_LINKS=wheelhouse, UV_CACHE_DIR=cache)
+
+
+def removal(envs: Path, names: str) -> subprocess.CompletedProcess[str]:
+    return build(envs, "", {"build.py": environment.build_script()}, PILOTHOUSE_ENV_REMOVE=names)
