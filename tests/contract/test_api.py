@@ -9,10 +9,21 @@ from typing import Any
 import pytest
 
 from localcluster.client import ApiError, Client
-from localcluster.resources import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PDBS, PODS, SECRETS, SERVICES
+from localcluster.resources import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    LIMITRANGES,
+    NAMESPACES,
+    PDBS,
+    PODS,
+    RESOURCEQUOTAS,
+    SECRETS,
+    SERVICES,
+)
 from localcluster.watcher import Watcher
 from tests.contract.conftest import Cluster
 from tests.contract.pods import SLEEP, pod
+from tests.contract.waiting import is_ready, pod_until
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -239,3 +250,51 @@ async def test_a_missing_namespace_takes_nothing_in(client: Client) -> None:
     with pytest.raises(ApiError) as kept:
         await client.request("DELETE", NAMESPACES.path(None, "kube-system"), params={"dryRun": "All"})
     assert kept.value.code == 403
+
+
+REFUSED = {
+    "finalizer without a domain": (
+        CONFIGMAPS,
+        {"metadata": {"name": "x", "finalizers": ["mine"]}},
+        ["metadata.finalizers[0]"],
+    ),
+    "negative quota": (RESOURCEQUOTAS, {"spec": {"hard": {"pods": "-1"}}}, ["spec.hard[pods]"]),
+    "quota of nothing": (RESOURCEQUOTAS, {"spec": {"hard": {"foo": "1"}}}, ["spec.hard[foo]"] * 2),
+    "least above most": (
+        LIMITRANGES,
+        {"spec": {"limits": [{"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}}]}},
+        ["spec.limits[0].min[cpu]"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_what_is_invalid_is_refused(client: Client, namespace: str, what: str) -> None:
+    resource, body, fields = REFUSED[what]
+    with pytest.raises(ApiError) as refused:
+        await client.create(resource, {"metadata": {"name": "x"}, **body}, namespace)
+    assert refused.value.code == 422
+    assert [cause["field"] for cause in refused.value.details["causes"]] == fields
+
+
+async def test_metadata_of_a_list_has_a_name_of_its_own(client: Client, namespace: str) -> None:
+    accept = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+    with pytest.raises(ApiError, match=r"the requested object is a list \(\*core.ConfigMapList\)") as refused:
+        await client.request("GET", CONFIGMAPS.path(namespace), headers=accept)
+    assert refused.value.code == 406
+
+
+async def test_an_eviction_waits_for_a_new_budget(client: Client, cluster: Cluster, namespace: str) -> None:
+    """Whatever comes first, the eviction or the controller's word, the budget holds."""
+    wanted = pod("p", cluster.image, SLEEP)
+    wanted["metadata"]["labels"] = {"app": "x"}
+    await client.create(PODS, wanted, namespace)
+    await pod_until(client, namespace, "p", is_ready, "running")
+    spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}
+    await client.create(PDBS, {"metadata": {"name": "b"}, "spec": spec}, namespace)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
+    for _ in range(3):
+        with pytest.raises(ApiError) as refused:
+            await client.create_subresource(PODS, "p", namespace, "eviction", eviction)
+        assert refused.value.code == 429
+        assert refused.value.details["causes"][0]["reason"] == "DisruptionBudget"

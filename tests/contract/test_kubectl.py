@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +119,66 @@ def test_kubectl_reads_logs_and_runs_commands(kubectl: Kubectl, cluster: Cluster
     followed = kubectl("logs", "-f", "crash", "--previous")
     assert followed == "first and last\n"
     kubectl("delete", "pod", "p", "crash", "--grace-period=1")
+
+
+def test_kubectl_creates_what_the_server_does_not_validate(kubectl: Kubectl, namespace: str) -> None:
+    """A review has no PATCH, so kubectl checks it itself, by the definitions of /openapi/v2."""
+    attributes = {"verb": "get", "resource": "pods", "namespace": namespace}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    asked = json.dumps(review | {"spec": {"user": "nobody", "resourceAttributes": attributes}})
+    shown = json.loads(kubectl("create", "-f", "-", "-o", "json", stdin=asked))
+    assert shown["status"]["allowed"] is False
+    wrong = kubectl.run("create", "-f", "-", stdin=json.dumps(review | {"spec": {"usr": "nobody"}}))
+    assert 'unknown field "usr"' in wrong.stderr
+
+
+def test_kubectl_copies_a_pod(kubectl: Kubectl, cluster: Cluster) -> None:
+    script = "import time; time.sleep(600)"
+    kubectl("run", "p", f"--image={cluster.image}", "--command", "--", "python3", "-c", script)
+    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=60s", timeout=70)
+    copy = ("debug", "p", "--copy-to=q", f"--image={cluster.image}", "--container=p", "--", "python3", "-c", script)
+    assert kubectl.run(*copy).returncode == 0
+    kubectl("wait", "--for=condition=Ready", "pod/q", "--timeout=60s", timeout=70)
+    kubectl("delete", "pod", "p", "q", "--grace-period=0", "--force")
+
+
+def test_kubectl_takes_a_workload_by_its_parts(kubectl: Kubectl, cluster: Cluster) -> None:
+    program = ("python3", "-c", "import time; time.sleep(600)")
+    kubectl("create", "deployment", "d", f"--image={cluster.image}", "--", *program)
+    kubectl("rollout", "status", "deployment/d", "--timeout=60s", timeout=70)
+    kubectl("set", "resources", "deployment/d", "--limits=memory=64Mi")
+    kubectl("patch", "deployment", "d", "--subresource=scale", "--type=merge", "-p", '{"spec": {"replicas": 2}}')
+    assert kubectl("get", "deployment", "d", "-o", "jsonpath={.spec.replicas}") == "2"
+    refused = kubectl.run("scale", "deployment/d", "--current-replicas=9", "--replicas=1")
+    assert "Expected replicas to be 9, was 2" in refused.stderr
+    kubectl("expose", "deployment", "d", "--port=80")
+    kubectl("autoscale", "deployment", "d", "--min=1", "--max=3", "--cpu=50%")
+    assert "cpu: " in kubectl("get", "hpa", "d")
+    kubectl("delete", "hpa", "d")
+    kubectl("delete", "deployment", "d", "--cascade=orphan")
+    owners = "jsonpath={.items[*].metadata.ownerReferences}"
+    eventually(lambda: kubectl("get", "replicasets", "-o", owners) == "", "ReplicaSets without an owner")
+    kubectl("delete", "replicasets", "-l", "app=d", "--cascade=foreground", "--timeout=60s", timeout=70)
+    assert kubectl("get", "pods", "-l", "app=d", "-o", "name") == ""
+
+
+def test_kubectl_applies_what_kustomize_makes_and_prunes(kubectl: Kubectl, tmp_path: Path) -> None:
+    config = "labels: [{pairs: {team: x}}]\ngeneratorOptions: {disableNameSuffixHash: true}\n"
+    config += "configMapGenerator:\n- {name: a, literals: [k=1]}\n"
+    (tmp_path / "kustomization.yaml").write_text(config + "- {name: b, literals: [k=2]}\n")
+    kubectl("apply", "-k", str(tmp_path))
+    (tmp_path / "kustomization.yaml").write_text(config)
+    pruning = ("--prune", "-l", "team=x", "--prune-allowlist=core/v1/ConfigMap")
+    assert "configmap/b pruned" in kubectl("apply", "-k", str(tmp_path), *pruning)
+    assert kubectl("get", "configmaps", "-l", "team=x", "-o", "name") == "configmap/a\n"
+
+
+def test_kubectl_edits_and_replaces(kubectl: Kubectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubectl("create", "configmap", "c", "--from-literal=a=old")
+    monkeypatch.setenv("KUBE_EDITOR", "sed -i s/old/new/")
+    kubectl("edit", "configmap", "c")
+    assert kubectl("get", "configmap", "c", "-o", "jsonpath={.data.a}") == "new"
+    before = kubectl("get", "configmap", "c", "-o", "jsonpath={.metadata.uid}")
+    (tmp_path / "c.json").write_text(kubectl("get", "configmap", "c", "-o", "json"))
+    kubectl("replace", "--force", "-f", str(tmp_path / "c.json"))
+    assert kubectl("get", "configmap", "c", "-o", "jsonpath={.metadata.uid}") != before

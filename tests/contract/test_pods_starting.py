@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 import pytest
@@ -149,3 +151,67 @@ async def test_failed_init_container(client: Client, cluster: Cluster, namespace
     assert state(done, "c") == {"waiting": {"reason": "PodInitializing"}}
     assert condition(done, "Initialized")["reason"] == "ContainersNotInitialized"
     assert condition(done, "Ready")["reason"] == "PodFailed"
+
+
+async def test_whose_files_are_and_who_may_write_them(client: Client, cluster: Cluster, namespace: str) -> None:
+    program = (
+        "import json, os\n"
+        "def writes(path):\n"
+        "    try:\n"
+        "        open(path, 'w').write('x')\n"
+        "    except OSError as error:\n"
+        "        return error.strerror\n"
+        "    return os.stat(path).st_gid\n"
+        "print(json.dumps({'uid': os.getuid(), 'gid': os.getgid(), 'groups': sorted(set(os.getgroups()) - {0}),"
+        "'root': writes('/tmp/x'), 'volume': writes('/v/x'), 'first': os.stat('/v/first').st_gid,"
+        "'hosts': [line.split() for line in open('/etc/hosts') if 'foo' in line]}))\n"
+    )
+    own = {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    first = {"name": "i", "image": cluster.image, "command": run("open('/v/first', 'w')"), **mount}
+    body = pod(
+        "p",
+        cluster.image,
+        program,
+        container={"securityContext": own, **mount},
+        initContainers=[first],
+        securityContext={"runAsUser": 1234, "runAsGroup": 1235, "fsGroup": 1236, "supplementalGroups": [1237]},
+        hostAliases=[{"ip": "192.0.2.1", "hostnames": ["foo", "bar"]}],
+        volumes=[{"name": "v", "emptyDir": {}}],
+        restartPolicy="Never",
+    )
+    await client.create(PODS, body, namespace)
+    await finished(client, namespace, "p")
+    saw = json.loads(await log_of(client, namespace, "p", container="c"))
+    assert saw.pop("root") == "Read-only file system"
+    assert saw.pop("hosts") == [["192.0.2.1", "foo", "bar"]]
+    if not cluster.embedded or os.geteuid() == 0:  # else every pod runs as the user who started the cluster
+        groups = [1235, 1236, 1237]
+        assert saw == {"uid": 1234, "gid": 1235, "groups": groups, "volume": 1236, "first": 1236}
+
+
+async def test_hooks_run_after_the_start_and_before_the_end(client: Client, cluster: Cluster, namespace: str) -> None:
+    def hook(program: str) -> Object:
+        return {"exec": {"command": run(program)}}
+
+    said = "print(open('/v/log').read(), end='', flush=True)"
+    lifecycle = {
+        "postStart": hook("open('/v/log', 'a').write('post\\n')"),
+        "preStop": hook("open('/v/log', 'a').write('pre\\n')"),
+    }
+    program = (
+        f"import signal, sys\ndef end(*_):\n    {said}\n    sys.exit(0)\nsignal.signal(signal.SIGTERM, end)\n{SLEEP}"
+    )
+    container = {"lifecycle": lifecycle, "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    body = pod("p", cluster.image, program, container=container, terminationGracePeriodSeconds=20)
+    body["spec"]["volumes"] = [{"name": "v", "emptyDir": {}}]
+    await client.create(PODS, body, namespace)
+    await pod_until(client, namespace, "p", is_ready, "running")
+    url = client.connection.server + PODS.path(namespace, "p", "log")
+    async with client.session.get(url, params={"follow": "true"}) as answer:
+        await client.delete(PODS, "p", namespace)
+        assert await answer.text() == "post\npre\n"
+    bad = pod("bad", cluster.image, SLEEP, container={"lifecycle": {"postStart": hook("raise SystemExit(3)")}})
+    await client.create(PODS, bad, namespace)
+    event = await event_until(client, namespace, "bad", "FailedPostStartHook")
+    assert event["type"] == "Warning"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from localcluster import resources as r
-from localcluster.apiserver import status, timestamps
+from localcluster import times
+from localcluster.apiserver import status
 from localcluster.apiserver.registry import Kind
 
 Object = dict[str, Any]
@@ -81,7 +82,7 @@ def mark(metadata: Object, grace: int) -> None:
         return
     if metadata.get("deletionTimestamp") is not None and already is not None:
         # A second, shorter request counts from the first one.
-        start = timestamps.parse(metadata["deletionTimestamp"]) - timedelta(seconds=already)
+        start = times.parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=already)
     else:
         start = datetime.now(UTC)
         if metadata.get("generation"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcluster.apiserver import status, timestamps
+from localcluster import times
+from localcluster.apiserver import status
 from localcluster.apiserver.status import Cause, StatusError
 from localcluster.apiserver.web import Request, Response
 
@@ -39,7 +40,7 @@ def check(request: Request) -> dict[str, str]:
     since = query.get("sinceTime")
     if since is not None:
         try:
-            timestamps.check_time(since)
+            times.check_time(since)
         except ValueError as error:
             raise status.bad_request(str(error)) from None
         options["sinceTime"] = since

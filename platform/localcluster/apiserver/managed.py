@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from localcluster.apiserver import fieldset, timestamps
+from localcluster import times
+from localcluster.apiserver import fieldset
 from localcluster.apiserver.fieldset import Path, Trie
 from localcluster.apiserver.schema import ListOf, MapOf, Struct, Type
 from localcluster.apiserver.status import Cause, StatusError, internal
@@ -71,7 +72,7 @@ class Manager:
             "manager": self.name,
             "operation": self.operation,
             "apiVersion": self.api_version,
-            "time": timestamps.now(),
+            "time": times.rfc3339(),
             "fieldsType": "FieldsV1",
             "fieldsV1": fields,
         }
@@ -174,7 +175,7 @@ def _give(entries: list[Object], manager: Manager, changed: list[Path], removed:
         own = manager.entry({})
         entries.append(own)
     else:
-        own["time"] = timestamps.now()
+        own["time"] = times.rfc3339()
         entries.remove(own)
         entries.append(own)
     for path in changed:
@@ -260,7 +261,7 @@ def applied(
         kept.remove(mine)
     elif mine["fieldsV1"] != fields:
         mine["fieldsV1"] = fields
-        mine["time"] = timestamps.now()
+        mine["time"] = times.rfc3339()
     result["metadata"]["managedFields"] = _sorted(kept)
     return result
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from localcluster import quantity
+from localcluster import quantity, times
 from localcluster import resources as r
-from localcluster.apiserver import selectors, status, timestamps, views
+from localcluster.apiserver import selectors, status, views
 from localcluster.apiserver.objects import Objects
 from localcluster.apiserver.target import Target
 from localcluster.apiserver.web import Request
@@ -40,7 +40,7 @@ def _summaries(stats: list[Any]) -> list[Object]:
 
 def _timing(stats: Object) -> Object:
     return {
-        "timestamp": stats.get("cpu", {}).get("time") or timestamps.now(),
+        "timestamp": stats.get("cpu", {}).get("time") or times.rfc3339(),
         "window": stats.get("window") or "10s",
     }
 
@@ -62,7 +62,7 @@ def _pods(objects: Objects, stats: list[Any], namespace: str | None) -> list[Obj
             metadata: Object = {
                 "name": record.name,
                 "namespace": record.namespace,
-                "creationTimestamp": timestamps.now(),
+                "creationTimestamp": times.rfc3339(),
             }
             if record.labels:
                 metadata["labels"] = record.labels
@@ -79,7 +79,7 @@ def _nodes(objects: Objects, stats: list[Any]) -> list[Object]:
         record = table.get("", measured.get("nodeName", ""))
         if record is None:
             continue
-        metadata: Object = {"name": record.name, "creationTimestamp": timestamps.now()}
+        metadata: Object = {"name": record.name, "creationTimestamp": times.rfc3339()}
         if record.labels:
             metadata["labels"] = record.labels
         items.append({"metadata": metadata, **_timing(measured), "usage": _usage(measured)})

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from localcluster import resources as r
-from localcluster.apiserver import admission, deletion, managed, naming, status, timestamps
+from localcluster import times
+from localcluster.apiserver import admission, deletion, managed, naming, status
 from localcluster.apiserver.deletion import DeleteOptions
 from localcluster.apiserver.managed import Manager
 from localcluster.apiserver.network import Addresses
@@ -131,7 +132,7 @@ class Objects:
         for key in ("selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
             metadata.pop(key, None)
         metadata["uid"] = str(uuid.uuid4())
-        metadata["creationTimestamp"] = timestamps.now()
+        metadata["creationTimestamp"] = times.rfc3339()
         if kind.has_generation:
             metadata["generation"] = 1
 
@@ -335,7 +336,7 @@ class Objects:
             if self._is_finished(kind, obj) and not options.dry_run:
                 return self._remove(kind, record, obj), True
             return obj, True
-        metadata["deletionTimestamp"] = timestamps.now()
+        metadata["deletionTimestamp"] = times.rfc3339()
         obj["status"]["phase"] = "Terminating"
         if not options.dry_run:
             self._write("MODIFIED", kind, obj, record)

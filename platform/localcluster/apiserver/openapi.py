@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from localcluster.apiserver import discovery, schema
+from localcluster.apiserver import discovery, published
 from localcluster.apiserver.web import Answer, Request, Response, json_answer, text_answer
 
 Object = dict[str, Any]
@@ -71,7 +71,7 @@ def _references(node: Any) -> set[str]:
 
 def definitions(group: str, version: str, kinds: set[str]) -> Object:
     """The definitions of some kinds of a group version and all they refer to, in the dialect of OpenAPI 3.0."""
-    everything = orjson.loads(schema.definitions_file().read_bytes())["$defs"]
+    everything = orjson.loads(published.file().read_bytes())["$defs"]
     wanted = {"DeleteOptions": "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"}
     for name, definition in everything.items():
         for gvk in definition.get("x-kubernetes-group-version-kind") or ():
@@ -146,7 +146,7 @@ def _index() -> Object:
     for entry in discovery.entries():
         group, version = entry["group"], entry["version"]
         name = f"apis/{group}/{version}" if group else f"api/{version}"
-        seed = f"{schema.SCHEMA_VERSION} {name} {orjson.dumps(entry).decode()}"
+        seed = f"{published.SCHEMA_VERSION} {name} {orjson.dumps(entry).decode()}"
         digest = sha512(seed.encode()).hexdigest().upper()
         paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
     return {"paths": paths}

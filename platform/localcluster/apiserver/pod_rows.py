@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from localcluster.apiserver import timestamps
+from localcluster import times
 
 Object = dict[str, Any]
 
@@ -96,7 +96,7 @@ def _restarts(spec: Object, state: Object) -> tuple[int, datetime | None]:
         count += found.get("restartCount", 0)
         finished = ((found.get("lastState") or {}).get("terminated") or {}).get("finishedAt")
         if finished:
-            when = timestamps.parse(finished)
+            when = times.parse_time(finished)
             last = when if last is None or when > last else last
     return count, last
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from localcluster import resources as r
-from localcluster.apiserver import auth, codec, status, timestamps
+from localcluster import times
+from localcluster.apiserver import auth, codec, status
 from localcluster.apiserver.auth import Tokens, User
 from localcluster.apiserver.registry import Kind
 from localcluster.apiserver.target import Target
@@ -65,7 +66,7 @@ class Reviews:
         spec = body.get("spec") or {}
         shown: Object = {"kind": name, "apiVersion": f"{group}/v1", "metadata": body.get("metadata") or {}}
         if name == "SelfSubjectReview":
-            shown["metadata"] = {"creationTimestamp": timestamps.now()}
+            shown["metadata"] = {"creationTimestamp": times.rfc3339()}
             shown["status"] = {"userInfo": _info(request.user)}
         elif name == "TokenReview":
             shown |= {"spec": spec, "status": self._token(spec)}

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import importlib.util
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
-
-import orjson
 
 from localcluster import quantity
 from localcluster.apiserver import zero
-from localcluster.apiserver.timestamps import check_time
+from localcluster.apiserver.published import definitions
+from localcluster.times import check_time
 
-SCHEMA_VERSION = "v1.36.0"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 Path_ = tuple[Any, str] | None  # field names, innermost first
 
@@ -307,34 +303,13 @@ _SPECIAL: dict[str, Type] = {
 }
 
 
-def definitions_file() -> Path:
-    """The OpenAPI definitions in the package `kubernetes-validate` (found without importing it)."""
-    spec = importlib.util.find_spec("kubernetes_validate")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("the package kubernetes-validate is missing: install requirements.txt")
-    folder = Path(spec.origin).parent / "kubernetes-json-schema" / f"{SCHEMA_VERSION}-local"
-    return folder / "_definitions.json"
-
-
-def _lean(node: Any) -> Any:
-    # Descriptions are nine tenths of the definitions and serve `kubectl explain` only.
-    if isinstance(node, dict):
-        return {k: _lean(v) for k, v in node.items() if k != "description" or isinstance(v, dict)}
-    return [_lean(one) for one in node] if isinstance(node, list) else node
-
-
-@cache
-def _definitions() -> dict[str, Any]:
-    return _lean(orjson.loads(definitions_file().read_bytes())["$defs"])
-
-
 @lru_cache(None)
 def named(name: str) -> Type:
     """The type of one definition, such as io.k8s.api.core.v1.Pod."""
     special = _SPECIAL.get(name)
     if special is not None:
         return special
-    definition = _definitions()[name]
+    definition = definitions()[name]
     if "properties" in definition:
         return Struct(name, definition)
     return _compile(definition)
@@ -344,7 +319,7 @@ def named(name: str) -> Type:
 def _by_kind() -> dict[tuple[str, str, str], str]:
     return {
         (gvk["group"], gvk["version"], gvk["kind"]): name
-        for name, definition in _definitions().items()
+        for name, definition in definitions().items()
         for gvk in definition.get("x-kubernetes-group-version-kind") or ()
     }
 
@@ -389,11 +364,6 @@ def compile_whole(kind: Type) -> None:
         elif isinstance(one, Struct) and one.name not in seen:
             seen.add(one.name)
             pending += one.fields.values()
-
-
-def forget_definitions() -> None:
-    """Free the definitions once everything usual is compiled; they are read again when need be."""
-    _definitions.cache_clear()
 
 
 def decode(kind: Type, value: Any) -> tuple[Any, list[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from localcluster.apiserver import bootstrap, schema
+from localcluster.apiserver import bootstrap, published, schema
 from localcluster.apiserver.app import Application
 from localcluster.apiserver.bounded import BoundedProtocol
 from localcluster.apiserver.listening import Place
@@ -46,7 +46,7 @@ def build(place: Place, node_token: str, on_failure: Callable[[BaseException], N
     schema.compile_whole(schema.named("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"))
     for group, name in (("", "Binding"), ("autoscaling", "Scale"), ("policy", "Eviction")):
         schema.compile_whole(schema.of_kind(group, "v1", name))
-    schema.forget_definitions()
+    published.forget()
     relay = Relay(objects, node_token)
     return Application(store, objects, place.tokens, Subresources(objects, place.tokens, relay))
 

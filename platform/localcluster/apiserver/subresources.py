@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from localcluster import resources as r
-from localcluster.apiserver import auth, codec, managed, schema, selectors, status, timestamps, writing
+from localcluster import times
+from localcluster.apiserver import auth, codec, managed, schema, selectors, status, writing
 from localcluster.apiserver.auth import Tokens
 from localcluster.apiserver.deletion import DeleteOptions
 from localcluster.apiserver.managed import Manager
@@ -246,7 +247,7 @@ class Subresources:
 
         def change(current: Object) -> Object:
             current["status"]["disruptionsAllowed"] -= 1
-            current["status"].setdefault("disruptedPods", {})[pod["metadata"]["name"]] = timestamps.now()
+            current["status"].setdefault("disruptedPods", {})[pod["metadata"]["name"]] = times.rfc3339()
             return current
 
         manager = Manager("kube-apiserver", "Update", kind.resource.api_version, "status")
@@ -300,7 +301,7 @@ class Subresources:
                 "name": name,
                 "namespace": namespace,
                 "uid": account.uid,
-                "creationTimestamp": timestamps.now(),
+                "creationTimestamp": times.rfc3339(),
             },
             "spec": {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": bound},
             "status": {"token": self.tokens.issue(claims), "expirationTimestamp": expires},
@@ -385,7 +386,7 @@ def _too_many(text: str, seconds: int = 0) -> StatusError:
 
 def _set_condition(state: Object, condition: Object) -> None:
     conditions = state.setdefault("conditions", [])
-    condition = {**condition, "lastTransitionTime": timestamps.now()}
+    condition = {**condition, "lastTransitionTime": times.rfc3339()}
     for index, one in enumerate(conditions):
         if one["type"] == condition["type"]:
             conditions[index] = condition

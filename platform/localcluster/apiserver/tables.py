@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from localcluster import resources as r
-from localcluster.apiserver import timestamps
+from localcluster import times
 from localcluster.apiserver.pod_rows import pod_row
 from localcluster.apiserver.registry import Kind
 from localcluster.apiserver.store import Event, Record
@@ -78,7 +78,7 @@ def age(timestamp: str | None) -> str:
     """The span since a time of the API."""
     if not timestamp:
         return "<unknown>"
-    return duration((datetime.now(UTC) - timestamps.parse(timestamp)).total_seconds())
+    return duration((datetime.now(UTC) - times.parse_time(timestamp)).total_seconds())
 
 
 def _created(obj: Object) -> str:
@@ -95,24 +95,24 @@ def _labels(selector: Object | None) -> str:
     return selector_text(selector or {}) or _NONE
 
 
-def _images(template: Object) -> tuple[str, str]:
-    containers = template.get("spec", {}).get("containers") or []
-    return ",".join(one["name"] for one in containers), ",".join(one.get("image", "") for one in containers)
+def _workload(spec: Object) -> list[str]:
+    """What wide rows of workloads end with: containers, images and selector."""
+    containers = (spec.get("template") or {}).get("spec", {}).get("containers") or []
+    names, images = (",".join(one.get(key, "") for one in containers) for key in ("name", "image"))
+    return [names, images, _labels(spec.get("selector"))]
 
 
 def _deployment(obj: Object) -> Row:
     spec, state = obj["spec"], obj.get("status", {})
-    names, images = _images(spec["template"])
     ready = f"{state.get('readyReplicas', 0)}/{spec.get('replicas', 0)}"
     updated, available = state.get("updatedReplicas", 0), state.get("availableReplicas", 0)
-    return [_name(obj), ready, updated, available, _created(obj), names, images, _labels(spec.get("selector"))]
+    return [_name(obj), ready, updated, available, _created(obj), *_workload(spec)]
 
 
 def _replicaset(obj: Object) -> Row:
     spec, state = obj["spec"], obj.get("status", {})
-    names, images = _images(spec.get("template") or {})
     counts = [spec.get("replicas", 0), state.get("replicas", 0), state.get("readyReplicas", 0)]
-    return [_name(obj), *counts, _created(obj), names, images, _labels(spec.get("selector"))]
+    return [_name(obj), *counts, _created(obj), *_workload(spec)]
 
 
 def _job(obj: Object) -> Row:
@@ -134,10 +134,9 @@ def _job(obj: Object) -> Row:
     took = ""
     if state.get("startTime"):
         end = state.get("completionTime")
-        until = timestamps.parse(end) if end else datetime.now(UTC)
-        took = duration((until - timestamps.parse(state["startTime"])).total_seconds())
-    names, images = _images(spec["template"])
-    return [_name(obj), shown, completions, took, _created(obj), names, images, _labels(spec.get("selector"))]
+        until = times.parse_time(end) if end else datetime.now(UTC)
+        took = duration((until - times.parse_time(state["startTime"])).total_seconds())
+    return [_name(obj), shown, completions, took, _created(obj), *_workload(spec)]
 
 
 def _service(obj: Object) -> Row:
@@ -192,8 +191,7 @@ def _endpoints(obj: Object) -> Row:
         for port in subset.get("ports") or [None]
         for address in subset.get("addresses") or ()
     ]
-    shown = ",".join(found[:3]) + (f" + {len(found) - 3} more..." if len(found) > 3 else "")
-    return [_name(obj), shown or _NONE, _created(obj)]
+    return [_name(obj), _more(found) if found else _NONE, _created(obj)]
 
 
 def _more(found: list[str]) -> str:

@@ -103,6 +103,7 @@ async def configuration(container: Container, runtime: Runtime) -> dict[str, Any
         "gid": gid,
         "groups": sorted({gid, *shared.get("supplementalGroups", []), *_fs_group(shared)}),
         "switch_user": switches_user(host),
+        "readonly_root": bool(own.get("readOnlyRootFilesystem")),
         "privilege_escalation": own.get("allowPrivilegeEscalation", uid == 0),
         "isolation": host.isolation,
         "hostname": hostname(pod),

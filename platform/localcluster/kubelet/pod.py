@@ -239,6 +239,7 @@ class PodWorker:
             uid=uid,
             gid=gid,
             token=partial(self.host.token, metadata["namespace"], account, self.pod),
+            fs_group=(self.pod["spec"].get("securityContext") or {}).get("fsGroup"),
             memory=self.record.memory,
         )
 

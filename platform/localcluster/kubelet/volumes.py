@@ -49,6 +49,7 @@ class Source:
     uid: int
     gid: int
     token: Tokens
+    fs_group: int | None = None
     memory: Path | None = None  # a directory in memory for the pod, if the machine has such
 
 
@@ -62,11 +63,15 @@ async def prepare(volume: Object, directory: Path, source: Source) -> Path:
             target = source.memory / volume["name"]
         target.mkdir(parents=True, exist_ok=True)
         target.chmod(0o777)
+        if source.fs_group is not None:
+            with contextlib.suppress(OSError):  # not root
+                os.chown(target, -1, source.fs_group)
+                target.chmod(0o2777)  # what is made in it belongs to the group
         return target
     files = await content(volume, source)
     if files is None:
         raise MountError("this node has no driver for it: use emptyDir, hostPath, configMap, secret or downwardAPI")
-    write_files(target, files, source.uid, source.gid)
+    write_files(target, files, source.uid, source.gid if source.fs_group is None else source.fs_group)
     return target
 
 

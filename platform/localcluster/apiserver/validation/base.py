@@ -25,6 +25,7 @@ SUBDOMAIN_RULE = (
     "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
+_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 NOT_NEGATIVE = "must be greater than or equal to 0"
 IMMUTABLE = "field is immutable"
 
@@ -167,6 +168,9 @@ def metadata(meta: Object, name_rule: Any, causes: Causes, field: str = "metadat
     for index, finalizer in enumerate(meta.get("finalizers") or ()):
         for problem in qualified_name(finalizer):
             causes.invalid(f"{field}.finalizers[{index}]", finalizer, problem)
+        if "/" not in finalizer and finalizer not in _FINALIZERS:
+            text = "name is neither a standard finalizer name nor is it fully qualified"
+            causes.invalid(f"{field}.finalizers[{index}]", finalizer, text)
 
 
 def annotation_map(found: dict[str, str] | None, field: str, causes: Causes) -> None:

@@ -6,6 +6,7 @@ import base64
 import re
 from typing import Any
 
+from localcluster import quantity
 from localcluster.apiserver import selectors
 from localcluster.apiserver.validation import base, pods
 from localcluster.apiserver.validation.base import Causes
@@ -18,6 +19,30 @@ _CONFIG_RULE = (
     "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
 )
 MAX_DATA = 1024 * 1024
+_QUOTA_NAMES = frozenset(
+    {
+        "cpu",
+        "memory",
+        "ephemeral-storage",
+        "requests.cpu",
+        "requests.memory",
+        "requests.storage",
+        "requests.ephemeral-storage",
+        "limits.cpu",
+        "limits.memory",
+        "limits.ephemeral-storage",
+        "pods",
+        "resourcequotas",
+        "services",
+        "replicationcontrollers",
+        "secrets",
+        "configmaps",
+        "persistentvolumeclaims",
+        "services.nodeports",
+        "services.loadbalancers",
+    }
+)
+_QUOTA_PREFIXES = ("hugepages-", "requests.hugepages-", "limits.hugepages-")
 
 
 def _selects_template(spec: Object, kind: str, causes: Causes) -> None:
@@ -213,12 +238,23 @@ def limitrange(obj: Object, causes: Causes) -> None:
         elif item["type"] in kinds:
             causes.duplicate(f"{where}.type", item["type"])
         kinds.add(item.get("type", ""))
+        least, most = item.get("min") or {}, item.get("max") or {}
+        for name in least.keys() & most.keys():
+            if quantity.parse(least[name]) > quantity.parse(most[name]):
+                text = f"min value {least[name]} is greater than max value {most[name]}"
+                causes.invalid(f"{where}.min[{name}]", least[name], text)
 
 
 def quota(obj: Object, causes: Causes) -> None:
-    for name in obj.get("spec", {}).get("hard") or ():
+    for name, value in (obj.get("spec", {}).get("hard") or {}).items():
+        where = f"spec.hard[{name}]"
         for problem in base.qualified_name(name):
-            causes.invalid(f"spec.hard[{name}]", name, problem)
+            causes.invalid(where, name, problem)
+        if "/" not in name and name not in _QUOTA_NAMES and not name.startswith(_QUOTA_PREFIXES):
+            causes.invalid(where, name, "must be a standard resource type or fully qualified")
+            causes.invalid(where, name, "must be a standard resource for quota")
+        if quantity.parse(value) < 0:
+            causes.invalid(where, value, base.NOT_NEGATIVE)
 
 
 def autoscaler(obj: Object, causes: Causes) -> None:

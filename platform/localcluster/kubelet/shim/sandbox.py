@@ -69,6 +69,9 @@ def build_root(config: Config) -> None:
         _volume(root, mount)
     socket.sethostname(config["hostname"])
     kernel.pivot_root(root)
+    if config.get("readonly_root"):
+        os.makedirs(config.get("cwd") or "/", exist_ok=True)
+        kernel.remount_readonly("/")
 
 
 def _system_directory(root: str, name: str) -> None:
