@@ -74,7 +74,7 @@ async def direct_admitted(actor: User, version: DeploymentVersion, data: Any, se
     row, body = _begin(actor, version, data, seconds)
     METER.begin(version.id)
     try:
-        reply = await routing.send(version.id, "/request", body, headers=_headers(row), seconds=seconds)
+        reply = await routing.send(version.id, "/request", body, headers=headers_of(row), seconds=seconds)
         row.instance_id = reply.endpoint.instance_id
         finish(row, reply.status, reply.body)
     except ServiceError as error:
@@ -103,7 +103,7 @@ async def stream_request(
     row.streaming = True
     METER.begin(version.id)
     try:
-        headers = {**_headers(row), "Accept": "text/event-stream"}
+        headers = {**headers_of(row), "Accept": "text/event-stream"}
         async with routing.open_reply(version.id, "/request", body, headers, seconds) as (endpoint, response):
             row.instance_id = endpoint.instance_id
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
@@ -321,8 +321,16 @@ def _encode(data: Any) -> bytes:
     return body
 
 
-def _headers(row: Request) -> dict[str, str]:
-    return {"Content-Type": "application/json", "X-Request-Id": str(row.id)}
+def headers_of(row: Request) -> dict[str, str]:
+    """What an instance is told of a request beside its data; user code finds it in its context."""
+    headers = {
+        "Content-Type": "application/json",
+        "X-Request-Id": str(row.id),
+        "X-Pilothouse-Request-Mode": "batch" if row.batch else "express",
+    }
+    if row.created_by_id is not None:
+        headers["X-Pilothouse-User-Id"] = str(row.created_by_id)
+    return headers
 
 
 def _fail(row: Request, message: str) -> None:

@@ -63,7 +63,7 @@ def _run(row: Request) -> bool:
                 row.version_id,
                 "/request",
                 body,
-                headers={"Content-Type": "application/json", "X-Request-Id": str(row.pk)},
+                headers=service.headers_of(row),
                 seconds=left,
                 patience=PATIENCE_SECONDS,
             )

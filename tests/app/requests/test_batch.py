@@ -37,7 +37,8 @@ def test_queued_then_done(sender: User, version: DeploymentVersion, pods: Pods) 
     assert abs(kept - dt.timedelta(seconds=version.request_retention_time)) < dt.timedelta(minutes=1)
     # The same message once more, and one about a row that is gone, change nothing.
     run(rows[0])
-    assert len(pods.seen[instance.address]) == 1
+    (told,) = pods.seen[instance.address]
+    assert (told["x-pilothouse-request-mode"], told["x-pilothouse-user-id"]) == ("batch", str(sender.pk))
     gone = str(rows[1].pk)
     rows[1].delete()
     tasks.run_request.run(gone)

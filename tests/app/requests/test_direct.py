@@ -35,7 +35,9 @@ def test_an_answer_and_its_row(sender: User, version: DeploymentVersion, pods: P
     assert row.time_completed
     kept_for = row.expires_at - row.time_created
     assert kept_for == dt.timedelta(seconds=version.request_retention_time)
-    assert pods.seen[instance.address][0]["x-request-id"] == str(row.pk)
+    (told,) = pods.seen[instance.address]
+    assert told["x-request-id"] == str(row.pk)
+    assert (told["x-pilothouse-request-mode"], told["x-pilothouse-user-id"]) == ("express", str(sender.pk))
 
 
 @pytest.mark.parametrize(("mode", "rows"), [("full", 1), ("metadata", 1), ("none", 0)])
