@@ -93,7 +93,7 @@ class Pods:
 
     def _seen(self, change: str, pod: dict[str, Any]) -> None:
         from kube import specs
-        from kube.observe import pod_of, requests_of
+        from kube.parsing import pod_of, requests_of
 
         one, version = pod_of(pod), pod["metadata"]["labels"].get(specs.VERSION_ID, "")
         with self.changed:

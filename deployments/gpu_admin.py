@@ -27,9 +27,9 @@ from deployments.services.gpu import policy
 class PolicyForm(forms.ModelForm):
     """Problems that the service would refuse are told beside their fields."""
 
-    def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]
-        if self.errors:
+    def full_clean(self) -> None:
+        super().full_clean()
+        if not self.is_bound or self.errors:
             return
         problems, _ = policy.check(self.instance)
         for field, text in problems.items():

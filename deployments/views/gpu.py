@@ -30,16 +30,14 @@ def _rows(request: HttpRequest, claims: list[Any]) -> list[tuple[Any, list[str]]
 def platform_board(request: HttpRequest) -> HttpResponse:
     """Nodes x devices, the queue, quota against use, idle devices, cost, and advice."""
     found = board.platform(user_of(request), timezone.now())
-    world: Any = found.pop("world")
-    waiting: Any = found["queue"]
-    flavors: Any = found["flavors"]
-    advice = defrag.advise_all(world, [state.name for state in flavors])
+    waiting = found["queue"]
+    advice = defrag.advise_all(found["world"], [state.name for state in found["flavors"]])
     context = {
         **found,
         "title": "GPU board",
         "section": "gpus",
         "crumbs": [Crumb("GPU board")],
-        "page": Paginator(found["shelves"], NODES_SHOWN).get_page(request.GET.get("page")),  # type: ignore[arg-type]
+        "page": Paginator(found["shelves"], NODES_SHOWN).get_page(request.GET.get("page")),
         "queue": _rows(request, waiting[:QUEUE_SHOWN]),
         "queue_length": len(waiting),
         "advice": advice,

@@ -1,6 +1,7 @@
 """Settings of a project: general, members, service users, variables, audit trail."""
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -117,6 +118,26 @@ def delete(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     return done(request, reverse("projects"), f"Project {name} deleted")
 
 
+def _add(
+    request: HttpRequest,
+    tenant: Tenant,
+    form: forms.Form,
+    add: Callable[..., object],
+    page: Callable[..., HttpResponse],
+    url: str,
+    told: str,
+) -> HttpResponse:
+    """Add what a valid form describes and say so, with its fields in ``told``; else show the page with the problems."""
+    if form.is_valid():
+        try:
+            add(user_of(request), tenant.project, **form.cleaned_data)
+        except ServiceError as error:
+            add_errors(form, error)
+        else:
+            return done(request, _url(tenant, url), told.format(**form.cleaned_data))
+    return page(request, tenant, 422, form=form)
+
+
 def _members(request: HttpRequest, tenant: Tenant, status: int = 200, **extra: Any) -> HttpResponse:
     context = {
         **frame(tenant, "members"),
@@ -137,15 +158,9 @@ def members(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 @require_POST
 @in_project(Permission.PROJECT_ADMIN)
 def member_add(request: HttpRequest, tenant: Tenant) -> HttpResponse:
-    form = MemberForm(request.POST)
-    if form.is_valid():
-        try:
-            accounts.add_member(user_of(request), tenant.project, **form.cleaned_data)
-        except ServiceError as error:
-            add_errors(form, error)
-        else:
-            return done(request, _url(tenant, "project-members"), f"{form.cleaned_data['email']} added")
-    return _members(request, tenant, 422, form=form)
+    return _add(
+        request, tenant, MemberForm(request.POST), accounts.add_member, _members, "project-members", "{email} added"
+    )
 
 
 @require_POST
@@ -249,14 +264,7 @@ def variable_list(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 @in_project(Permission.SECRET_WRITE)
 def variable_create(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     form = VariableForm(request.POST)
-    if form.is_valid():
-        try:
-            variables.create_variable(user_of(request), tenant.project, **form.cleaned_data)
-        except ServiceError as error:
-            add_errors(form, error)
-        else:
-            return done(request, _url(tenant, "project-variables"), "Variable added")
-    return _variables(request, tenant, 422, form=form)
+    return _add(request, tenant, form, variables.create_variable, _variables, "project-variables", "Variable added")
 
 
 @in_project(Permission.SECRET_WRITE)

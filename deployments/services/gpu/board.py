@@ -3,6 +3,7 @@
 import datetime as dt
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import redis
 from django.db.models import Sum
@@ -294,7 +295,22 @@ def simulated() -> bool:
     return GpuNode.objects.filter(simulated=True, gone_at=None).exists()
 
 
-def platform(actor: User, now: dt.datetime) -> dict[str, object]:
+class Board(TypedDict):
+    """What the platform team's page shows; ``world`` is what it was made from."""
+
+    world: snapshots.World
+    shelves: list[Shelf]
+    flavors: list[FlavorState]
+    queue: list[GpuClaim]
+    moving: list[GpuClaim]
+    quotas: list[Line]
+    idle: list[Idle]
+    costs: list[dict[str, object]]
+    policy: GpuPolicy | None
+    simulated: bool
+
+
+def platform(actor: User, now: dt.datetime) -> Board:
     """Everything of the board. Raises Forbidden for all but the platform team."""
     gate.require_platform(actor)
     world = snapshots.load(now)

@@ -169,7 +169,8 @@ class Pass:
                     recorder.waits(explanation)
             for claim in asking:
                 if claim.state != State.PLACED:
-                    wish = wishes[claim.version_id]  # type: ignore[index]
+                    assert claim.version_id is not None
+                    wish = wishes[claim.version_id]
                     claims_of.set_kind(claim, wish.choices[0].kind, self.world.supply)
 
     def _grow(self, wishes: dict[uuid.UUID, claims_of.Wish]) -> None:
@@ -178,7 +179,8 @@ class Pass:
         Displaces nobody; who finds no room either way waits in the queue like all others.
         """
         for claim, held in outgrown.successors(self.world.claims):
-            wish = wishes[claim.version_id]  # type: ignore[index]
+            assert claim.version_id is not None
+            wish = wishes[claim.version_id]
             beside: list[tuple[list[GpuClaim], int]] = [([], wish.instances)] if wish.rolling is not None else []
             for leaving, count in [*beside, (held, wish.instances), (held, wish.least)]:
                 if self._passes_over(claim, leaving, count, wish):

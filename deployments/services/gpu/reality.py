@@ -1,6 +1,6 @@
 """Claims brought in line with the cluster: what really runs where decides, and what was lost is asked for anew."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,7 +147,7 @@ def _foreign(
     claims: list[GpuClaim], pods: list[Held], known: Mapping[str, GpuNode], cluster: str, resources: Mapping[str, str]
 ) -> None:
     """Per node and pool what is taken beyond the claims."""
-    total: dict[str, Counter[str]] = {name: Counter() for name in known}
+    total: dict[str, defaultdict[str, float]] = {name: defaultdict(float) for name in known}
     places: Counter[tuple[str, str]] = Counter(
         (str(claim.version_id or ""), node) for claim in claims for node in _nodes_of(claim, cluster)
     )
@@ -165,7 +165,7 @@ def _foreign(
                 continue
         if pod.bound:
             for name, value in pod.resources.items():
-                total[pod.node][name] += value  # type: ignore[assignment]
+                total[pod.node][name] += value
     for name, node in known.items():
         taken = total[name]
         node.foreign_cpu_milli = round(taken["cpu"] * 1000)

@@ -163,7 +163,7 @@ def test_a_move_that_does_not_get_ready_is_given_up(fleet: Fleet, busy: Deployme
     before = places(moving)
     carried_out(fleet, advice)
     run(fleet, ready=False)
-    fleet.pass_(moves.LONGEST.total_seconds() + 1)
+    fleet.pass_(moves.LONGEST.total_seconds() + 3600)
     assert places(moving) == before
 
 
