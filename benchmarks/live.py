@@ -98,15 +98,16 @@ def _order(found: dict[str, Any]) -> str:
     return f"{share:.2%}, by at most {found['latest_by_ms']:.0f} ms"
 
 
-def browser(rig: Rig, table: Table, rate: float, seconds: float) -> None:
-    with rig.writers(rig.names(1), rate, seconds * 1.5 + 120):
-        wait_ready(rig, 2)
+def browser(rig: Rig, table: Table, pods: int, rate: float, seconds: float) -> None:
+    with rig.writers(rig.names(pods), rate, seconds * 1.5 + 180):
+        wait_ready(rig, pods + 1)
         seen = live_browser.watch(rig, seconds)
     table.row("longest task after the first second", f"{seen.longest:.0f} ms", "100 ms")
     table.row("tasks over 100 ms, over 50 ms", f"{seen.over}, {seen.over_half}")
     table.row("heap of the tab, first / middle / last fifth", seen.flat())
     table.row("DOM nodes, fewest and most", f"{min(seen.nodes):,} to {max(seen.nodes):,}")
     table.row("lines held at the end", f"{seen.held:,}", "20,000")
+    table.must("of them out of order", seen.disorder)
     behind = sorted(seen.behind)
     at = (len(behind) // 2, int(len(behind) * 0.99))
     table.row("write to the screen, p50 / p99", " / ".join(f"{behind[one]:.0f}" for one in at) + " ms")
@@ -201,7 +202,10 @@ def main() -> None:
             )
         if "browser" in parts:
             table.head(f"A browser at {value['rate']:,.0f} lines/s for {value['browser-seconds']:.0f} s")
-            browser(rig, table, value["rate"], value["browser-seconds"])
+            browser(rig, table, 1, value["rate"], value["browser-seconds"])
+            pods = int(value["merge-pods"])
+            table.head(f"The same with {pods} pods, {value['merge-rate']:.0f} lines/s each")
+            browser(rig, table, pods, value["merge-rate"], value["browser-seconds"])
         if "hints" in parts:
             table.head(f"{value['hint-sockets']:.0f} sockets on hints, {value['hint-changes']:.0f} changes")
             hints(rig, table, int(value["hint-sockets"]), int(value["hint-changes"]))

@@ -18,6 +18,10 @@ new PerformanceObserver((list) => {
 }).observe({ type: "longtask", buffered: true });
 """
 NEWEST = """() => [...document.querySelectorAll("log-viewer .log-row .log-text")].at(-1)?.textContent"""
+IN_ORDER = """() => {
+  const times = document.querySelector("log-viewer").ring.entries.map((entry) => entry.time);
+  return times.filter((time, at) => at && time < times[at - 1]).length;
+}"""
 HELD = """() => document.querySelector("log-viewer").ring.entries.length"""
 
 
@@ -27,6 +31,7 @@ class Seen:
     over: int = 0  # tasks of more than 100 ms
     over_half: int = 0  # of more than 50 ms
     held: int = 0  # lines that the viewer holds at the end
+    disorder: int = 0  # of these, lines that are older than the one before
     behind: list[float] = field(default_factory=list)  # ms from writing to being shown, of the newest row
     heap: list[float] = field(default_factory=list)  # MB
     nodes: list[int] = field(default_factory=list)
@@ -76,5 +81,6 @@ def watch(rig: Rig, seconds: float) -> Seen:
         seen.longest = max(tasks, default=0)
         seen.over, seen.over_half = sum(one > 100 for one in tasks), len(tasks)
         seen.held = page.evaluate(HELD)
+        seen.disorder = page.evaluate(IN_ORDER)
         browser.close()
     return seen

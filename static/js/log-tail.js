@@ -33,7 +33,7 @@ class LogTail extends HTMLElement {
     if (message.connected !== undefined) this.say(message.connected ? "Live" : "Reconnecting");
     if (message.lines === undefined && message.refused === undefined && message.closed === undefined) return;
     if (message.refused !== undefined || message.closed !== undefined) {
-      this.state.textContent = "You may no longer see this log";
+      this.state.textContent = "Ended: deleted, or not yours to see any more";
       return;
     }
     if (this.paused) {

@@ -162,7 +162,7 @@ class LogViewer extends HTMLElement {
 
   receive(message) {
     if (message.connected !== undefined) this.connected(message.connected);
-    if (message.refused !== undefined || message.closed !== undefined) this.say("You may no longer see this log");
+    if (message.refused !== undefined || message.closed !== undefined) this.say("Ended: deleted, or not yours to see any more");
     if (message.lines === undefined) return;
     const lines = message.lines.map((line) => [line, this.stream.key(line)]);
     if (!this.held && needsColours(message.lines)) this.hold(loadColours);

@@ -160,6 +160,11 @@ async def test_access_that_is_withdrawn_ends_what_is_watched(
         assert await live.receive_nothing(0.3)
 
 
+def test_access_is_looked_at_again_within_a_minute() -> None:
+    # Half of it: what is asked at the end of one interval is answered well before the end of the next.
+    assert consumers.CHECK_SECONDS <= 30
+
+
 async def test_signing_out_closes_the_socket(version: DeploymentVersion, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "CHECK_SECONDS", 0.2)
     viewer = await sync_to_async(factories.member)(version.deployment.project, Role.VIEWER)
