@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import tensors
+from . import binary_tensors, tensors
 from .errors import InvalidInput, RequestError
 from .serialize import dumps, loads
 from .service import JSON, Service, read_body, request_context, run
@@ -39,7 +39,7 @@ def routes() -> list[Route]:
 
 async def server_metadata(request: Request) -> Response:
     """``GET /v2``: what this server is."""
-    return answer({"name": SERVER, "version": PROTOCOL, "extensions": []})
+    return answer({"name": SERVER, "version": PROTOCOL, "extensions": ["binary_tensor_data"]})
 
 
 async def live(request: Request) -> Response:
@@ -81,23 +81,41 @@ async def infer(request: Request) -> Response:
     """``POST /v2/models/{model}/infer``: tensors in, tensors out."""
     request.scope["handler"] = "v2"
     service = _named(request)
-    body = await _json_object(request, service)
-    inputs = tensors.parse(body)
+    body, content = await _json_object(request, service)
+    inputs = tensors.parse(binary_tensors.read(body, content))
+    if not isinstance(body.get("outputs") or [], list):
+        raise InvalidInput("'outputs' is not a list.", 400)
     wanted = [item.get("name") for item in body.get("outputs") or [] if isinstance(item, dict)]
     context = request_context(request)
     head = {"model_name": service.settings.model_name, "model_version": service.settings.version}
     head["id"] = str(body.get("id") or context["id"])
+    length = 0
 
     def work(_: Call) -> bytes:
+        nonlocal length
         outputs = service.handler.infer(inputs, context)
         names = [tensor.name for tensor in outputs]
         missing = [name for name in wanted if name not in names]
         if missing:
             raise InvalidInput(f"There is no output '{missing[0]}'; the outputs are {', '.join(names)}.", 400)
-        chosen = [tensor.as_json() for tensor in outputs if not wanted or tensor.name in wanted]
-        return dumps(dict(head, outputs=chosen))
+        entries, parts = [], []
+        for tensor in outputs:
+            if wanted and tensor.name not in wanted:
+                continue
+            if binary_tensors.wanted(body, tensor.name):
+                entry, part = binary_tensors.write(tensor)
+                parts.append(part)
+            else:
+                entry = tensor.as_json()
+            entries.append(entry)
+        told = dumps(dict(head, outputs=entries))
+        length = len(told) if parts else 0
+        return b"".join([told, *parts])
 
-    return Response(await run(service, request, Call(work, context["id"])), media_type=JSON)
+    answered = await run(service, request, Call(work, context["id"]))
+    if not length:
+        return Response(answered, media_type=JSON)
+    return Response(answered, media_type=binary_tensors.CONTENT_TYPE, headers={binary_tensors.HEADER: str(length)})
 
 
 async def v1_models(request: Request) -> Response:
@@ -116,7 +134,7 @@ async def v1_predict(request: Request) -> Response:
     """``POST /v1/models/{model}:predict``: ``{"instances": [...]}`` in, ``{"predictions": [...]}`` out."""
     request.scope["handler"] = "v1"
     service = _named(request)
-    body = await _json_object(request, service)
+    body, _ = await _json_object(request, service)
     instances = body.get("instances")
     if not isinstance(instances, list) or not instances:
         raise InvalidInput("'instances' is missing: a list with one item per prediction is needed.", 400)
@@ -151,9 +169,12 @@ def _named(request: Request) -> Service:
     return service
 
 
-async def _json_object(request: Request, service: Service) -> dict[str, Any]:
+async def _json_object(request: Request, service: Service) -> tuple[dict[str, Any], bytes]:
+    """The JSON object of a body, and the bytes that follow it."""
     service.refuse_unloaded()
-    body = loads(await read_body(request, service.settings.max_body_bytes))
+    whole = await read_body(request, service.settings.max_body_bytes)
+    told, content = binary_tensors.split(whole, request.headers.get(binary_tensors.HEADER))
+    body = loads(told)
     if not isinstance(body, dict):
         raise InvalidInput("The body is not a JSON object.", 400)
-    return body
+    return body, content

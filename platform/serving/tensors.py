@@ -64,7 +64,7 @@ def _parse_one(item: Any, index: int) -> Tensor:
     if not isinstance(shape, list) or not all(_is_size(size) for size in shape):
         raise InvalidInput(f"{where}: shape is not a list of whole numbers from 0.", 400)
     if not isinstance(item.get("data"), list):
-        raise InvalidInput(f"{where}: data is missing; binary tensors are not supported, send a list.", 400)
+        raise InvalidInput(f"{where}: data is missing: give a list, or bytes and binary_data_size.", 400)
     data = list(_flat(item["data"]))
     if len(data) != math.prod(shape):
         raise InvalidInput(f"{where}: shape {shape} asks for {math.prod(shape)} values, data has {len(data)}.", 400)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 import threading
 
 import httpx
@@ -221,7 +222,8 @@ def test_health_answers_while_user_code_is_busy(demo):
 
 
 def test_v2(demo):
-    assert demo.client.get("/v2").json() == {"name": "pilothouse", "version": "2.0", "extensions": []}
+    about = demo.client.get("/v2").json()
+    assert about == {"name": "pilothouse", "version": "2.0", "extensions": ["binary_tensor_data"]}
     described = demo.client.get("/v2/models/demo").json()
     assert (described["name"], described["versions"], described["platform"]) == ("demo", ["v1"], "python")
     assert demo.client.get("/v2/models/demo/ready").json() == {"name": "demo", "ready": True}
@@ -249,6 +251,32 @@ def test_v2_errors_are_text_as_the_protocol_says(demo):
     inputs = [{"name": "do", "datatype": "BYTES", "shape": [1], "data": ["raise"]}]
     failed = demo.post("/v2/models/demo/infer", {"inputs": inputs})
     assert (failed.status_code, failed.json()) == (500, {"error": "no such thing"})
+
+
+def test_v2_with_tensors_as_bytes(demo):
+    body = {
+        "inputs": [
+            {"name": "do", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 8}},
+            {"name": "rows", "datatype": "FP32", "shape": [2, 1], "parameters": {"binary_data_size": 8}},
+        ],
+        "outputs": [{"name": "do"}, {"name": "rows", "parameters": {"binary_data": True}}],
+    }
+    told = json.dumps(body).encode()
+    content = struct.pack("<I4s2f", 4, b"echo", 1.5, -2)
+    headers = {"Inference-Header-Content-Length": str(len(told)), "Content-Type": "application/octet-stream"}
+    answer = demo.client.post("/v2/models/demo/infer", content=told + content, headers=headers)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    length = int(answer.headers["inference-header-content-length"])
+    assert json.loads(answer.content[:length])["outputs"] == [
+        {"name": "do", "datatype": "BYTES", "shape": [1], "data": ["echo"]},
+        {"name": "rows", "datatype": "FP64", "shape": [2, 1], "parameters": {"binary_data_size": 16}},
+    ]
+    assert struct.unpack("<2d", answer.content[length:]) == (1.5, -2)
+
+    short = demo.client.post("/v2/models/demo/infer", content=told + content[:-1], headers=headers)
+    assert short.status_code == 400
+    assert "Input 'rows': binary_data_size is 8; 7 bytes are left" in short.json()["error"]
+    assert demo.post("/v2/models/demo/infer", {**body, "inputs": [], "outputs": 5}).status_code == 400
 
 
 def test_v1(demo):

@@ -30,7 +30,7 @@ def test_a_request_is_read():
         (tensor(shape=[-1]), "shape"),
         (tensor(shape=[True]), "shape"),
         (tensor(shape=[3]), "asks for 3 values, data has 2"),
-        (tensor(data=None), "binary tensors are not supported"),
+        (tensor(data=None), "data is missing"),
         (tensor(data=["a", "b"]), '"a" is not a value of datatype FP64'),
         (tensor(datatype="INT64", data=[1.5, 2]), "1.5 is not a value of datatype INT64"),
         (tensor(datatype="BOOL", data=[1, 0]), "1 is not a value of datatype BOOL"),
