@@ -68,8 +68,9 @@ class PrometheusSource:
         )
 
     def close(self) -> None:
-        """End its connections."""
+        """End its connections; `of_settings` makes new ones."""
         self._client.close()
+        _made.cache_clear()
 
     def cells(
         self, scope: Scope, start: dt.datetime, end: dt.datetime, now: dt.datetime, step: int = 0
