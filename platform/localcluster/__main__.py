@@ -108,6 +108,8 @@ def _parts(arguments: argparse.Namespace, data: Path) -> list[Part]:
         node.append("--keep-pods")
     if arguments.metrics_period is not None:
         node += ["--metrics-period", str(arguments.metrics_period)]
+    if arguments.volumes_period is not None:
+        node += ["--volumes-period", str(arguments.volumes_period)]
     controllers = []
     if arguments.autoscaler_period is not None:
         controllers += ["--autoscaler-period", str(arguments.autoscaler_period)]
@@ -194,6 +196,7 @@ def main() -> None:
     parser.add_argument("--simulated-nodes", help="extra simulated nodes; see `localcluster.kubelet --help`")
     parser.add_argument("--autoscaler-period", type=float, help="seconds between looks at autoscalers (default: 15)")
     parser.add_argument("--metrics-period", type=float, help="seconds between samples of what pods use (default: 10)")
+    parser.add_argument("--volumes-period", type=float, help="seconds between updates of mounted objects (default: 30)")
     parser.add_argument("--keep-pods", action="store_true", help="leave pods running for the next start to adopt")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")

@@ -154,7 +154,7 @@ def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     for folder in (data, data.parent, data.parent.parent):
         with contextlib.suppress(OSError):
             folder.chmod(0o755)
-    process, kubeconfig = start_cluster(data, "--autoscaler-period", "2", "--metrics-period", "2")
+    process, kubeconfig = start_cluster(data, *(f"--{what}-period=2" for what in ("autoscaler", "metrics", "volumes")))
     try:
         yield Cluster(kubeconfig, EMBEDDED_IMAGE, embedded=True, process=process)
     finally:

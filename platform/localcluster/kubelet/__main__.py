@@ -17,7 +17,7 @@ import aiohttp
 from localcluster.client import Client
 from localcluster.kubelet.agent import Agent
 from localcluster.kubelet.cgroups import Cgroups
-from localcluster.kubelet.host import Host
+from localcluster.kubelet.host import VOLUMES_PERIOD, Host
 from localcluster.kubelet.images import Images
 from localcluster.kubelet.isolation import Isolation, probe
 from localcluster.kubelet.network import Addresses
@@ -44,6 +44,7 @@ class Options:
     token: str
     keep_pods: bool
     metrics_period: float
+    volumes_period: float
     isolation: Isolation | None = None
 
 
@@ -69,6 +70,7 @@ async def run(options: Options) -> None:
             cgroups=Cgroups(options.data),
             session=session,
             services=services,
+            volumes_period=options.volumes_period,
         )
         stack.callback(host.shims.close)
         host.shims.start()
@@ -113,6 +115,8 @@ def main() -> None:
         help="how containers are shut off from the machine; auto takes the strongest that works",
     )
     parser.add_argument("--metrics-period", type=float, default=PERIOD, help="seconds between samples of what pods use")
+    text = "seconds between updates of volumes made from objects"
+    parser.add_argument("--volumes-period", type=float, default=VOLUMES_PERIOD, help=text)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s kubelet %(levelname)s %(message)s")
     try:
@@ -126,6 +130,7 @@ def main() -> None:
         token=os.environ.get("LOCALCLUSTER_NODE_TOKEN", ""),
         keep_pods=arguments.keep_pods,
         metrics_period=arguments.metrics_period,
+        volumes_period=arguments.volumes_period,
         isolation=None if arguments.isolation == "auto" else arguments.isolation,
     )
     asyncio.run(run_until_signalled(run(options)))

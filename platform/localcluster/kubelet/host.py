@@ -21,6 +21,7 @@ from localcluster.resources import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
 from localcluster.watcher import Watcher
 
 NOBODY = 65534
+VOLUMES_PERIOD = 30.0  # seconds between updates of volumes made from objects
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Host:
     cgroups: Cgroups
     session: aiohttp.ClientSession
     services: Watcher
+    volumes_period: float = VOLUMES_PERIOD
     recorders: dict[str, Recorder] = field(default_factory=dict)
     tokens: dict[tuple[str, str, str], tuple[str, float]] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)

@@ -27,7 +27,6 @@ from localcluster.times import age, now, rfc3339
 log = logging.getLogger(__name__)
 
 _MOUNT_RETRY = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-_REFRESH = 30.0  # seconds between updates of ConfigMap and Secret volumes
 _EVICTION_GRACE = 1.0
 _FORCED_GRACE = 2.0  # seconds that a force-deleted pod gets
 
@@ -250,7 +249,7 @@ class PodWorker:
             if any(volume.get(kind) for kind in ("configMap", "secret", "downwardAPI", "projected"))
         ]
         while volumes:
-            await asyncio.sleep(_REFRESH)
+            await asyncio.sleep(self.host.volumes_period)
             for volume in volumes:
                 try:
                     await prepare(volume, self.record.volumes, self._source())
