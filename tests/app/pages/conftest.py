@@ -142,11 +142,15 @@ def site(db: None) -> Site:
 
 @pytest.fixture
 def pod_logs(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Line]]:
-    """Lines by pod, as a cluster would give them; with the suffix " previous" those of the container before."""
+    """Lines by pod, as a cluster would give them; with the suffix " previous" those of the container before.
+
+    " package" is the suffix of what the container wrote that brings the package.
+    """
     logs: dict[str, list[Line]] = {}
 
     async def read(session: object, cluster: object, namespace: str, pod: str, container: str, **options: Any) -> Any:
         name = f"{pod} previous" if options.get("previous") else pod
+        name = name if container == "serving" else f"{name} {container}"
         return [line for line in logs.get(name, []) if line.time >= options.get("since", 0)]
 
     class Here:
