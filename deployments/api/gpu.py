@@ -52,7 +52,7 @@ class VersionClaimView(ApiView):
     def _told(self, version: DeploymentVersion, search: bool) -> Any:
         held = demand.holding(version)
         claims = board.claims_of_version(self.actor, version)
-        waiting = next((claim for claim in claims if claim.state != "placed"), None)
+        waiting = next((claim for claim in claims if claim.part >= 0 and claim.state != "placed"), None)
         reason = None
         if held is not None and held.code:
             reason = {"code": held.code, "message": held.message, "next_step": held.next}

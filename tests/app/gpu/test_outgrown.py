@@ -1,8 +1,10 @@
 """Another number of devices: what a version holds is kept until the new size is decided."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from django.test import Client
 
 from deployments.models import DeploymentVersion, GpuClaim, GpuFlavor, InstanceType, Revision, Rollout
 from deployments.services.gpu import demand
@@ -39,6 +41,14 @@ def held_by(version: DeploymentVersion) -> demand.Holding:
     return held
 
 
+def asked(version: DeploymentVersion) -> dict[str, Any]:
+    """What the API tells of the version's claims, and who is in the way."""
+    client, project = Client(), version.deployment.project
+    client.force_login(factories.member(project))
+    path = f"/api/v1/projects/{project.name}/deployments/{version.deployment.name}/versions/v1/claim"
+    return client.get(f"{path}?blockers=true").json()
+
+
 def strategy(rollout: Rollout) -> tuple[str, int | None]:
     rollout.refresh_from_db()
     return rollout.strategy, rollout.expected_gap
@@ -61,6 +71,9 @@ def test_who_finds_no_room_for_the_new_size_keeps_the_old(fleet: Fleet, flavor: 
     late = version_of(gpus=2)
     fleet.pass_(1)
     assert claim_of(late).state == "waiting", "its place is not given away"
+    told = asked(version)
+    assert (told["instances_placed"], told["status_reason"]["code"]) == (1, "capacity")
+    assert told["blockers"]["running"], "of the new size"
     assert fleet.pass_(40).created == 0
     DeploymentVersion.objects.filter(pk__in=[other.pk, late.pk]).update(desired_instances=0)
     fleet.pods = []
