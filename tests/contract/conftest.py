@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from localcluster.client import ApiError, Client
+from localcluster.kubelet.isolation import probe
 from localcluster.resources import CONFIGMAPS, NAMESPACES, NODE_METRICS, NODES, PODS, SERVICEACCOUNTS
 from tests.contract.alone import ROOT, Server
 from tests.contract.pods import pod
@@ -106,6 +107,12 @@ def embedded(tested: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield tested
     else:
         yield from _embedded(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def walled(tested: Cluster, tmp_path_factory: pytest.TempPathFactory) -> bool:
+    """Whether containers have a file system of their own; not every machine lets the embedded cluster give them one."""
+    return not tested.embedded or probe(tmp_path_factory.mktemp("probe")) != "none"
 
 
 @pytest.fixture(scope="session")

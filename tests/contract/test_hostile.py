@@ -14,6 +14,7 @@ import uvicorn
 
 from localcluster import kubeconfig
 from localcluster.apiserver import bounded
+from localcluster.apiserver.listening import allow_many_connections
 from localcluster.client import ApiError, Client
 from localcluster.resources import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS
 from tests.contract.alone import Server
@@ -50,6 +51,7 @@ async def test_a_watcher_that_does_not_read_costs_bounded_memory(server: Server)
 
 
 async def test_idle_watches_and_half_open_sockets_leave_the_server_answering(server: Server) -> None:
+    allow_many_connections()
     async with Client.from_kubeconfig(server.kubeconfig) as client:
         half_open = []
         for _ in range(50):

@@ -5,6 +5,7 @@ Clients may connect as soon as this is done: the kernel keeps them waiting until
 
 from __future__ import annotations
 
+import resource
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ HOST = "127.0.0.1"
 COMPONENT_KUBECONFIG = "component.kubeconfig"
 ADMIN_KUBECONFIG = "admin.kubeconfig"
 _PORT_FILE = "port"
+_DESCRIPTORS = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,17 @@ def _listen(port: int, data: Path) -> socket.socket:
     raise OSError(f"port {port} on {HOST} is taken; choose another --port, or 0 for any free one")
 
 
+def allow_many_connections() -> None:
+    """Take as many file descriptors as the system permits; a thousand, the usual limit, is few for a server."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def prepare(data: Path, port: int) -> Place:
     """Bind the port, make what is missing of tokens and certificates, and write the kubeconfigs."""
+    allow_many_connections()
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     listener = _listen(port, data)
     bound: int = listener.getsockname()[1]
