@@ -31,6 +31,7 @@ class Log:
         self.next: dict[str, int] = {}
         self.ends: dict[str, int] = {}
         self.received = self.repeated = self.skipped = 0
+        self.heard = False
         self.newest = 0
         self.disorder = self.latest_by = 0
 
@@ -41,7 +42,8 @@ class Log:
             self.ends[pod] = int(written)
             return
         if not number.isdigit():
-            return  # the instance that answers requests
+            self.heard = self.heard or number == "hello"
+            return  # the other lines are of the instance that answers requests
         at, wrote = int(number), int(written)
         if pod not in self.first:
             self.first[pod] = at
@@ -222,7 +224,7 @@ async def main() -> None:
             for one in running:
                 if one.done():
                     one.result()
-            if task.get("kubectl") and len(running) < 3 and any(log.first for log in sockets.logs):
+            if task.get("kubectl") and len(running) < 3 and any(log.heard for log in sockets.logs):
                 running.append(asyncio.create_task(kubectl.run(task["kubectl"])))
             if task.get("writers") and all(len(log.ends) >= task["writers"] for log in sockets.logs):
                 await asyncio.sleep(DONE_AFTER_END)

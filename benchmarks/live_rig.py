@@ -20,13 +20,17 @@ from kube import specs
 
 NAMESPACE = f"ph-{PROJECT}"
 NAME = "live"
-# Writes lines at a rate for some seconds, tells how many, and stays until it is removed.
+SETTLE_SECONDS = 0.4  # for each pod that is to start and to be followed
+# Says hello, and from a moment on, when all are followed, writes lines at a rate for some seconds; then it tells how
+# many they were and stays until it is removed.
 WRITER = """
 import hashlib, sys, time
 rate, seconds = {rate}, {seconds}
 # Words that compress as a log does, not as one letter.
 words = [hashlib.sha256(bytes([n])).hexdigest()[:n % 7 + 3] for n in range(64)]
 padding = [" ".join(words[n * k % 64] for k in range(1, 14))[:{padding}] for n in range(64)]
+print("hello", flush=True)
+time.sleep(max(0, {start} - time.time()))
 began, number = time.time(), 0
 while (passed := time.time() - began) < seconds:
     for number in range(number, int(passed * rate)):
@@ -83,9 +87,10 @@ class Rig:
         return [f"writer-{batch}-{number}" for number in range(count)]
 
     @contextmanager
-    def writers(self, names: list[str], rate: float, seconds: float, padding: int = 80) -> Iterator[None]:
-        """Pods of the version that write, for the length of the block."""
-        code = WRITER.format(rate=rate, seconds=seconds, padding=padding)
+    def writers(self, names: list[str], rate: float, seconds: float, padding: int = 80) -> Iterator[float]:
+        """Pods of the version that write, for the length of the block; gives how long it takes until they begin."""
+        settle = 5 + SETTLE_SECONDS * len(names)
+        code = WRITER.format(rate=rate, seconds=seconds, padding=padding, start=time.time() + settle)
         labels = {specs.MANAGED_BY: specs.MANAGER, specs.VERSION_ID: self.version_id, "part": "writer"}
         container = {
             "name": "serving",
@@ -105,7 +110,7 @@ class Rig:
         manifest = "\n---\n".join(json.dumps(pod) for pod in pods)
         self.bench.kubectl("-n", NAMESPACE, "create", "-f", "-", stdin=manifest)
         try:
-            yield
+            yield settle
         finally:
             self.bench.kubectl("-n", NAMESPACE, "delete", "pods", "-l", "part=writer", "--now")
 
