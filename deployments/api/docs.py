@@ -6,8 +6,9 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.generators import SchemaGenerator
 
 PREFIX = "/api/v1"
@@ -24,6 +25,12 @@ def schema() -> dict[str, Any]:
 def schema_json(request: HttpRequest) -> HttpResponse:
     """OpenAPI 3 as JSON."""
     return HttpResponse(json.dumps(schema(), indent=1), content_type="application/vnd.oai.openapi+json")
+
+
+@csrf_exempt
+def unknown(request: HttpRequest, path: str) -> JsonResponse:
+    """What clients get below the API's prefix where there is nothing: the error's usual shape, not a page."""
+    return JsonResponse({"error": f"There is no {PREFIX}/{path[:200]}; /api/docs lists what there is"}, status=404)
 
 
 def docs(request: HttpRequest) -> HttpResponse:

@@ -18,12 +18,17 @@ logger = logging.getLogger(__name__)
 
 
 def body_of(error: ServiceError) -> dict[str, Any]:
-    body: dict[str, Any] = {"error": error.message}
+    body: dict[str, Any] = {"error": _sendable(error.message)}
     if isinstance(error, Invalid) and error.fields:
-        body["errors"] = error.fields
+        body["errors"] = {_sendable(name): _sendable(text) for name, text in error.fields.items()}
     if error.code:
         body["code"] = error.code
     return body
+
+
+def _sendable(text: str) -> str:
+    """What was sent may come back in a message: a lone surrogate, which has no UTF-8 form, as a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def response_of(error: ServiceError) -> Response:

@@ -7,7 +7,6 @@ share the next one, so the cost per request falls as the load grows, and no row 
 import asyncio
 import copy
 import logging
-import weakref
 from functools import cache
 from typing import Any
 
@@ -76,7 +75,7 @@ class _Writer:
             await in_thread(_insert_singly, rows)
 
 
-_writers: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Writer]" = weakref.WeakKeyDictionary()
+_writers: dict[asyncio.AbstractEventLoop, _Writer] = {}
 
 
 async def save(row: Request) -> None:
@@ -84,6 +83,7 @@ async def save(row: Request) -> None:
     loop = asyncio.get_running_loop()
     writer = _writers.get(loop)
     if writer is None:
+        close_of_ended_loops()
         writer = _writers[loop] = _Writer()
     await writer.save(row)
 
@@ -95,6 +95,13 @@ async def close() -> None:
         if writer.task is not None:
             await writer.task
         writer.database.close()
+
+
+def close_of_ended_loops() -> None:
+    """Close connections whose loop was closed before them, as that of a synchronous call of a view is."""
+    for loop in [loop for loop in list(_writers) if loop.is_closed()]:
+        if (writer := _writers.pop(loop, None)) is not None:
+            writer.database.close()
 
 
 @cache

@@ -104,7 +104,7 @@ class Checker:
         for key, text in value.items():
             if not isinstance(key, str) or not key or not isinstance(text, str):
                 self.problem(field, f'Label {key!r}: keys and values must be texts, for example {{"team": "search"}}')
-            elif len(key) > MAX_LABEL or len(text) > MAX_LABEL or "\0" in key + text:
+            elif len(key) > MAX_LABEL or len(text) > MAX_LABEL or not (key + text).isprintable():
                 self.problem(field, f"Label '{key[:40]}': at most {MAX_LABEL} printable characters are allowed")
         return value
 

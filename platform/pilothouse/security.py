@@ -1,8 +1,8 @@
-"""Response headers that keep pages to our own scripts, styles and sockets."""
+"""Response headers that keep pages to our own scripts, styles and sockets; addresses that nothing can have."""
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -31,3 +31,15 @@ class SecurityHeadersMiddleware:
         response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
         return response
+
+
+class RefuseNulMiddleware:
+    """Refuses addresses with the character U+0000, which no name has and the database takes for an error of ours."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+            return JsonResponse({"error": "The address holds the character U+0000; nothing is named so"}, status=400)
+        return self.get_response(request)

@@ -8,6 +8,7 @@ from deployments.api import docs
 urlpatterns = [
     path("api/v1/", include("deployments.api.urls")),
     path("api/v1/", include("monitoring.api")),
+    path("api/v1/<path:path>", docs.unknown),
     path("api/schema", docs.schema_json, name="api-schema"),
     path("api/docs", docs.docs, name="api-docs"),
     path("admin/", admin.site.urls),

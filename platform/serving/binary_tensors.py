@@ -110,7 +110,8 @@ def _unpack(where: str, datatype: Any, content: bytes) -> list[Any]:
 
 
 def _texts(where: str, content: bytes) -> list[str]:
-    values, place = [], 0
+    values: list[str] = []
+    place = 0
     while place < len(content):
         end = place + 4 + int.from_bytes(content[place : place + 4], "little")
         if end > len(content):

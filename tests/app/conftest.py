@@ -1,6 +1,5 @@
 """What the tests of the apps share."""
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -14,5 +13,5 @@ def no_connection_outlives_the_session(django_db_setup: None) -> Iterator[None]:
     """The background loop and the threads of asynchronous code keep connections, which would hold the test database."""
     yield
     background.run(request_rows.close(), timeout=30)
-    gc.collect()  # of loops that are closed
+    request_rows.close_of_ended_loops()
     threads.shut_down()

@@ -135,3 +135,39 @@ def test_an_oversized_body_is_refused_before_it_is_stored(settings: Any) -> None
             )
             assert b" 413 " in raw.recv(64)
     assert not Deployment.objects.exists()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+def test_what_is_not_there_is_said_in_the_usual_shape(method: str, world: World, call: Call) -> None:
+    """As for the parts of the public client that this platform does without."""
+    response = call(world.people["admin"], method, "/projects/fruit/buckets/default/files/x.csv", {})
+    assert response.status_code == 404
+    assert "buckets/default/files/x.csv" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/projects/%00",
+        "/projects/fruit/deployments/a%00b",
+        "/projects/fruit/models/%00",
+        "/projects/fruit/deployments?labels=a%00:b",
+    ],
+)
+def test_an_address_with_the_character_nul(path: str, world: World, call: Call) -> None:
+    response = call(world.people["admin"], "GET", path)
+    assert response.status_code == 400
+    assert "U+0000" in response.json()["error"]
+
+
+@pytest.mark.parametrize("key", ["a\\u0000", "\\ud800", "a\\n"])
+def test_labels_are_printable(key: str, world: World) -> None:
+    """And what was sent comes back in the message, even if it has no UTF-8 form."""
+    from rest_framework.test import APIClient
+
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {factories.token(world.people['admin'])}")
+    body = f'{{"name": "x", "input_type": "plain", "output_type": "plain", "labels": {{"{key}": "1"}}}}'
+    response = client.post("/api/v1/projects/fruit/deployments", body, content_type="application/json")
+    assert response.status_code == 400
+    assert "labels" in response.json()["errors"]
