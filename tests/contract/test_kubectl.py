@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import Cluster, Kubectl
+from tests.contract.pods import ENDS_ON_TERM, run
 from tests.support.kubernetes_tools import kubectl as present_kubectl
 from tests.support.kubernetes_tools import older_kubectl
 from tests.support.stack import eventually
@@ -143,8 +144,7 @@ def test_kubectl_copies_a_pod(kubectl: Kubectl, cluster: Cluster) -> None:
 
 
 def test_kubectl_takes_a_workload_by_its_parts(kubectl: Kubectl, cluster: Cluster) -> None:
-    program = ("python3", "-c", "import time; time.sleep(600)")
-    kubectl("create", "deployment", "d", f"--image={cluster.image}", "--", *program)
+    kubectl("create", "deployment", "d", f"--image={cluster.image}", "--", *run(ENDS_ON_TERM))
     kubectl("rollout", "status", "deployment/d", "--timeout=60s", timeout=70)
     kubectl("set", "resources", "deployment/d", "--limits=memory=64Mi")
     kubectl("patch", "deployment", "d", "--subresource=scale", "--type=merge", "-p", '{"spec": {"replicas": 2}}')
