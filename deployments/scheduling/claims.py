@@ -75,7 +75,7 @@ class FairSharing(StrEnum):
     """When a borrower may displace another's; names as in Kueue's fair sharing.
 
     FINAL_SHARE: its share, with the claim, is no larger than the other's without the victim. INITIAL_SHARE: it is
-    smaller than the other's with the victim; helps where claims are large, and takes more at once.
+    smaller than the other's with the victim, and no more goes than it uses; helps where claims are large.
     """
 
     OFF = "off"

@@ -15,7 +15,7 @@ Running for less than the minimum run time, or protected by a disruption budget,
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from .books import Books
 from .claims import Claim, FairSharing, Running
@@ -63,6 +63,13 @@ class Grounds:
             return True
         return self._keeps_guarantee(running) and (self.reclaims or self._is_fairer(running))
 
+    def balanced(self, victims: Sequence[Running]) -> bool:
+        """Whether no more is taken than is used, where the looser rule needs that: what would be left over, others of
+        the claimant's project took next, and the victims, with the smaller share then, came back for it."""
+        if not self.shares or self.rule is not FairSharing.INITIAL_SHARE:
+            return True
+        return sum(running.claim.demand for running in victims) <= self.claim.demand
+
     def reason(self, running: Running) -> str:
         """A sentence for the owner of the victim."""
         back = "It starts again by itself as soon as there is room."
@@ -100,14 +107,17 @@ class Grounds:
             return False
         mine, theirs = self._where_they_part(victim.project)
         now = self._both(victim.project, 0)
+        if not all(claimant[mine] < before[theirs] for claimant, before in zip(self._mine, now, strict=True)):
+            return False
+        if self.rule is FairSharing.INITIAL_SHARE or now[0][theirs] == math.inf:
+            return True
         tree.give_back(victim.project, self.flavor, victim.demand)
         then = self._both(victim.project, 0)
+        # What it borrows of other flavors is not given to anybody here, and would let it come back.
+        left = tree.share_of(theirs, self.flavor) / tree.owners[theirs].weight
         tree.take(victim.project, self.flavor, victim.demand)
-        loose = self.rule is FairSharing.INITIAL_SHARE
-        return all(
-            claimant[mine] < before[theirs] and (before[theirs] == math.inf or loose or claimant[mine] <= after[theirs])
-            for claimant, before, after in zip(self._mine, now, then, strict=True)
-        )
+        fair = all(claimant[mine] <= after[theirs] for claimant, after in zip(self._mine, then, strict=True))
+        return fair and self._mine[0][mine] <= left
 
     def _both(self, project: str, extra: int) -> list[dict[str, float]]:
         """Weighted shares of the project and its cohorts: of now alone, and with past use."""

@@ -26,7 +26,11 @@ def find_victims(
         found = make_room(books, claim, flavor, grounds.candidates(left), grounds.allow)
         if found is not None:
             victims, grant = found
-            return [Eviction(running, claim, grounds.reason(running)) for running in victims], grant
+            if grounds.balanced(victims):
+                return [Eviction(running, claim, grounds.reason(running)) for running in victims], grant
+            books.unbook(grant)
+            for running in victims:
+                books.restore(running)
         if not grounds.shares:
             break
     return None

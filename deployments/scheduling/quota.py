@@ -185,13 +185,12 @@ class QuotaTree:
         return result
 
     def _share(self, name: str, flavor: str, extra: int) -> float:
-        parent = self.owners[name].parent
-        if parent is None:
+        if self.owners[name].parent is None:
             return 0.0
-        share = 0.0
-        for one in self.flavors:
-            use = self.use(name, one) + (extra if one == flavor else 0)
-            borrowed = use - self.subtree_quota(name, one)
-            if borrowed > 0:
-                share = max(share, borrowed / max(1, self.potential(parent, one)))
-        return share
+        return max((self.share_of(name, one, extra if one == flavor else 0) for one in self.flavors), default=0.0)
+
+    def share_of(self, name: str, flavor: str, extra: int = 0) -> float:
+        """The share in one flavor alone, before weighting."""
+        parent = self.owners[name].parent
+        borrowed = self.use(name, flavor) + extra - self.subtree_quota(name, flavor)
+        return 0.0 if parent is None or borrowed <= 0 else borrowed / max(1, self.potential(parent, flavor))

@@ -74,10 +74,16 @@ def test_it_goes_by_weight():
 
 
 def test_large_victims_go_only_under_the_looser_rule():
-    running = held("rich", 8)
-    assert decide(policy(FINAL), running, wish(4)) == {}
-    assert decide(policy(INITIAL), running, wish(4)) == {"rich": 8}
-    assert decide(policy(INITIAL), running, wish(8)) == {}, "what the other has is no smaller share"
+    running = held("rich", 5, 3)
+    assert decide(policy(FINAL), running, wish(5)) == {}
+    assert decide(policy(INITIAL), running, wish(5)) == {"rich": 5}
+    assert decide(policy(INITIAL), held("rich", 8), wish(8)) == {}, "what the other has is no smaller share"
+
+
+def test_the_looser_rule_takes_no_more_than_is_used():
+    """Else small claims take turns with a large one: they fill what it leaves and have the larger share then."""
+    assert decide(policy(INITIAL, weights=(2, 1)), held("rich", 8), wish(1)) == {}
+    assert decide(policy(INITIAL), held("rich", 8), wish(4)) == {}
 
 
 def test_the_looser_rule_takes_no_more_than_the_stricter_where_that_is_enough():
@@ -146,6 +152,24 @@ def test_a_share_that_another_flavor_makes_does_not_swing_back():
     other = replace(one, id="poor-a", project="poor")
     outcome = run_pass(Snapshot(100.0, rules, (other,), (*running, Running(one, "a", 0.0))))
     assert not outcome.evictions
+
+
+@pytest.mark.parametrize(("sizes", "gone"), [((3,), 0), ((1, 1, 1), 1)])
+def test_a_share_in_another_flavor_is_no_reason_to_take_all_of_this_one(sizes: tuple[int, ...], gone: int):
+    owners = (
+        Owner("all", None, {"a": Quota(3 * GPU), "b": Quota(8 * GPU)}),
+        Owner("rich", "all"),
+        Owner("poor", "all"),
+    )
+    rules = AdmissionPolicy(owners, (Flavor("a"), Flavor("b")), fair_sharing=FINAL)
+
+    def claim(name: str, size: int, flavor: str) -> Claim:
+        return Claim(name, name.partition("-")[0], Shape(1000, 1024, size), 1, (flavor,))
+
+    running = [Running(claim("rich-b", 8, "b"), "b", 0.0)]
+    running += [Running(claim(f"rich-{n}", size, "a"), "a", 0.0) for n, size in enumerate(sizes)]
+    outcome = run_pass(Snapshot(100.0, rules, (claim("poor", 1, "a"),), tuple(running)))
+    assert len(outcome.evictions) == gone
 
 
 # -- properties ---------------------------------------------------------------------------------------------
