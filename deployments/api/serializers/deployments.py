@@ -177,10 +177,11 @@ class VersionOutput(serializers.ModelSerializer):
 
     # Lists annotate these two; a single row asks the database.
     def _latest(self, row: DeploymentVersion) -> tuple[Any, Any]:
-        if not hasattr(row, "latest_revision_id"):
+        known = vars(row)
+        if "latest_revision_id" not in known:
             latest = row.revisions.order_by("-number").values_list("pk", "creation_date").first()
-            row.latest_revision_id, row.latest_upload = latest or (None, None)  # type: ignore[attr-defined]
-        return row.latest_revision_id, row.latest_upload  # type: ignore[attr-defined]
+            known["latest_revision_id"], known["latest_upload"] = latest or (None, None)
+        return known["latest_revision_id"], known["latest_upload"]
 
     def get_latest_revision(self, row: DeploymentVersion) -> str | None:
         revision = self._latest(row)[0]
