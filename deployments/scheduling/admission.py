@@ -158,7 +158,7 @@ def _make_room(books: Books, claim: Claim, searches: _Searches, result: PassResu
     gone = {eviction.running.claim.id for eviction in result.evictions}
     for flavor in flavors_now(claim, books.snapshot.now):
         searches.left -= 1
-        found = find_victims(books, claim, flavor, gone)
+        found = find_victims(books, claim, flavor, gone, [*result.granted, *result.reserved])
         if found is not None:
             evictions, grant = found
             result.evictions.extend(evictions)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Container, Sequence
 
 from .books import Books
-from .claims import Claim, FairSharing, Running
+from .claims import Claim, FairSharing, Grant, Running
 from .fairness import weighted_shares
 
 
@@ -63,12 +63,26 @@ class Grounds:
             return True
         return self._keeps_guarantee(running) and (self.reclaims or self._is_fairer(running))
 
-    def balanced(self, victims: Sequence[Running]) -> bool:
-        """Whether no more is taken than is used, where the looser rule needs that: what would be left over, others of
-        the claimant's project took next, and the victims, with the smaller share then, came back for it."""
-        if not self.shares or self.rule is not FairSharing.INITIAL_SHARE:
+    def sound(self, victims: Sequence[Running], gone: Container[str], started: Sequence[Grant]) -> bool:
+        """Whether these victims together may go for a fairer share; `started` was granted in this pass.
+
+        Nobody goes while its project runs something of lower priority on the flavor, which it would displace next.
+        Under the looser rule no more goes than is used: the claimant's project would take what is left over, and the
+        victims, with the smaller share then, came back for it.
+        """
+        if not self.shares:
             return True
-        return sum(running.claim.demand for running in victims) <= self.claim.demand
+        going = {running.claim.id for running in victims}
+        lowest: dict[str, int] = {}
+        for there in (*self.books.snapshot.running, *started):
+            claim = there.claim
+            if there.flavor == self.flavor and claim.id not in going and claim.id not in gone:
+                lowest[claim.project] = min(claim.priority, lowest.get(claim.project, claim.priority))
+        others = [running.claim for running in victims if running.claim.project != self.claim.project]
+        if any(claim.priority > lowest.get(claim.project, claim.priority) for claim in others):
+            return False
+        loose = self.rule is FairSharing.INITIAL_SHARE
+        return not loose or sum(running.claim.demand for running in victims) <= self.claim.demand
 
     def reason(self, running: Running) -> str:
         """A sentence for the owner of the victim."""

@@ -14,11 +14,12 @@ from .shapes import MILLI, Shape
 
 
 def find_victims(
-    books: Books, claim: Claim, flavor: str, gone: Iterable[str] = ()
+    books: Books, claim: Claim, flavor: str, gone: Iterable[str] = (), started: Sequence[Grant] = ()
 ) -> tuple[list[Eviction], Grant] | None:
     """The running claims to evict for `claim`, and where it goes then; None if no eviction helps.
 
-    On success the books show the victims released and the claim booked; on failure they are as before.
+    `gone` are ids of those evicted before in this pass, `started` what it granted. On success the books show the
+    victims released and the claim booked; on failure they are as before.
     """
     left = set(gone)
     for rule in _rules(books.policy.fair_sharing):
@@ -26,7 +27,7 @@ def find_victims(
         found = make_room(books, claim, flavor, grounds.candidates(left), grounds.allow)
         if found is not None:
             victims, grant = found
-            if grounds.balanced(victims):
+            if grounds.sound(victims, left, started):
                 return [Eviction(running, claim, grounds.reason(running)) for running in victims], grant
             books.unbook(grant)
             for running in victims:
