@@ -74,9 +74,9 @@ class Grounds:
             return True
         going = {running.claim.id for running in victims}
         lowest: dict[str, int] = {}
-        for there in (*self.books.snapshot.running, *started):
-            claim = there.claim
-            if there.flavor == self.flavor and claim.id not in going and claim.id not in gone:
+        there = [(one.claim, one.flavor) for one in self.books.snapshot.running]
+        for claim, flavor in [*there, *((one.claim, one.flavor) for one in started)]:
+            if flavor == self.flavor and claim.id not in going and claim.id not in gone:
                 lowest[claim.project] = min(claim.priority, lowest.get(claim.project, claim.priority))
         others = [running.claim for running in victims if running.claim.project != self.claim.project]
         if any(claim.priority > lowest.get(claim.project, claim.priority) for claim in others):
