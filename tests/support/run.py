@@ -1,4 +1,4 @@
-"""``python -m tests.support.run``: all tests, in three processes side by side.
+"""``python -m tests.support.run``: all tests, in four processes side by side.
 
 Each process has its own databases and its own embedded cluster, on free ports, so they do not meet. The output of the
 first is shown as it comes, the others' when they have ended. The last line counts all of them.
@@ -10,8 +10,15 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+# Those of the app whose tests mostly wait: for pods, for a scrape, for a clock.
+WAITING = ("tests/app/gpu", "tests/app/monitoring", "tests/app/reconcile")
 # The first keeps the processor busy, the others mostly wait for pods.
-GROUPS = (("tests/app",), ("tests/unit", "tests/contract"), ("tests/e2e",))
+GROUPS = (
+    ("tests/app", "tests/unit", *(f"--ignore={folder}" for folder in WAITING)),
+    WAITING,
+    ("tests/contract",),
+    ("tests/e2e",),
+)
 COUNTS = ("tests", "failures", "errors", "skipped")
 
 
