@@ -1,6 +1,7 @@
 """Reading what people enter. Only parsing: the services decide what is allowed, and their refusals come back here."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -19,6 +20,14 @@ SOURCES = (
 )
 NAME_ATTRS = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}
 MODELS_OFFERED = 200
+
+
+def offer(form: forms.Form, name: str, choices: Iterable[tuple[str, str]]) -> forms.ChoiceField:
+    """Give a form's field of choices those that are known only now."""
+    field = form.fields[name]
+    assert isinstance(field, forms.ChoiceField)
+    field.choices = list(choices)
+    return field
 
 
 class FieldsField(forms.CharField):
@@ -90,14 +99,11 @@ class RunsForm(InProjectForm):
         types = list(InstanceType.objects.filter(enabled=True))
         if version and version.instance_type and version.instance_type not in types:
             types.append(version.instance_type)
-        environment, instance_type = self.fields["environment"], self.fields["instance_type"]
-        environment.choices = [(one.name, one.display_name or one.name) for one in self.environments]  # type: ignore[attr-defined]
-        groups = list(project.instance_type_groups.all())
-        instance_type.choices = [(one.name, instance_label(one)) for one in types] + [  # type: ignore[attr-defined]
-            (f"group:{group.name}", f"{group.name} (group)") for group in groups
-        ]
-        environment.initial = DEFAULT_ENVIRONMENT
-        instance_type.initial = DEFAULT_INSTANCE_TYPE
+        names = [(one.name, one.display_name or one.name) for one in self.environments]
+        groups = [(f"group:{one.name}", f"{one.name} (group)") for one in project.instance_type_groups.all()]
+        offer(self, "environment", names).initial = DEFAULT_ENVIRONMENT
+        sizes = [(one.name, instance_label(one)) for one in types]
+        offer(self, "instance_type", sizes + groups).initial = DEFAULT_INSTANCE_TYPE
         for name in ("minimum_instances", "maximum_instances", "maximum_idle_time"):
             self.fields[name].widget.attrs.update(min=0, inputmode="numeric")
         if version is not None:
@@ -144,8 +150,10 @@ class SourceForm(InProjectForm):
         super().__init__(*args, project=project, **kwargs)
         rows = ModelVersion.objects.filter(model__project=project).select_related("model")
         self.model_versions = list(rows.order_by("model__name", "-number")[:MODELS_OFFERED])
-        self.fields["model_version"].queryset = rows  # type: ignore[attr-defined]
-        self.fields["example"].choices = [(slug, one.title) for slug, one in all_examples().items()]  # type: ignore[attr-defined]
+        model_version = self.fields["model_version"]
+        assert isinstance(model_version, forms.ModelChoiceField)
+        model_version.queryset = rows
+        offer(self, "example", ((slug, one.title) for slug, one in all_examples().items()))
         self.fields["file"].widget.attrs.update(accept=".zip,application/zip")
         self.fields["image"].widget.attrs.update(placeholder="registry.example.com/team/server:1.2", **NAME_ATTRS)
 
@@ -194,7 +202,7 @@ class DeploymentForm(forms.Form):
 
     def __init__(self, *args: Any, versions: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["default_version"].choices = [("", "None"), *((one, one) for one in versions)]  # type: ignore[attr-defined]
+        offer(self, "default_version", [("", "None"), *((one, one) for one in versions)])
         self.fields["name"].widget.attrs.update(NAME_ATTRS)
 
 
@@ -219,7 +227,7 @@ class VersionForm(RunsForm):
         super().__init__(*args, version=version, **kwargs)
         levels = [level.name for level in policy.usable_levels(self.project)]
         if levels:
-            self.fields["gpu_priority"].choices = [("", "Default"), *((name, name) for name in levels)]  # type: ignore[attr-defined]
+            offer(self, "gpu_priority", [("", "Default"), *((name, name) for name in levels)])
             self.initial["gpu_priority"] = version.gpu_priority.name if version and version.gpu_priority else ""
         else:
             del self.fields["gpu_priority"]  # the platform team has made none

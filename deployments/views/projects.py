@@ -1,5 +1,7 @@
 """The list of projects and making a new one."""
 
+from typing import Any
+
 from django import forms
 from django.core.paginator import Paginator
 from django.db.models import Count
@@ -11,6 +13,7 @@ from accounts import access
 from accounts.errors import Forbidden, ServiceError
 from accounts.models import Organization, User
 from deployments.services.projects import create_project
+from deployments.views.forms import offer
 from deployments.views.gate import signed_in, user_of
 from deployments.views.render import Crumb, add_errors, done, respond
 
@@ -36,11 +39,10 @@ class ProjectForm(forms.Form):
     organization_name = forms.ChoiceField(label="Organization")
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
-    def __init__(self, *args: object, organizations: list[Organization], **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: Any, organizations: list[Organization], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.fields["name"].widget.attrs.update(autofocus=True, autocomplete="off", spellcheck="false")
-        choices = [(organization.name, organization.name) for organization in organizations]
-        self.fields["organization_name"].choices = choices  # type: ignore[attr-defined]
+        offer(self, "organization_name", ((one.name, one.name) for one in organizations))
 
 
 @signed_in

@@ -87,7 +87,7 @@ def model_list(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     )
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
     for row in page:
-        row.framework_label = dict(Framework.choices).get(row.framework, "")  # type: ignore[attr-defined]
+        row.framework_label = dict(Framework.choices).get(row.framework, "")  # type: ignore[attr-defined]  # for the template alone
     context = {**_frame(tenant, "Models"), "page": page, "search": search}
     return respond(request, "deployments/models.html", context, partial="deployments/_models.html")
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.access import Permission
 from accounts.models import Project
-from deployments.views.forms import NAME_ATTRS
+from deployments.views.forms import NAME_ATTRS, offer
 from deployments.views.gate import Tenant, in_project, user_of
 from deployments.views.project_settings import frame
 from deployments.views.render import Crumb, done, respond
@@ -42,8 +42,8 @@ class AlertRuleForm(forms.Form):
         super().__init__(*args, **kwargs)
         names = project.deployments.values_list("name", flat=True)
         hooks = Webhook.objects.filter(project=project, event=Webhook.Event.ALERT).values_list("name", flat=True)
-        self.fields["deployment"].choices = [("", "All of the project"), *((name, name) for name in names)]  # type: ignore[attr-defined]
-        self.fields["webhooks"].choices = [(name, name) for name in hooks]  # type: ignore[attr-defined]
+        offer(self, "deployment", [("", "All of the project"), *((name, name) for name in names)])
+        offer(self, "webhooks", ((name, name) for name in hooks))
         self.fields["name"].widget.attrs.update(NAME_ATTRS)
         if rule is not None:
             del self.fields["kind"]

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.access import Permission
 from accounts.models import Project
-from deployments.views.forms import NAME_ATTRS
+from deployments.views.forms import NAME_ATTRS, offer
 from deployments.views.gate import Tenant, in_project, user_of
 from deployments.views.project_settings import frame
 from deployments.views.render import Crumb, done, respond
@@ -53,7 +53,7 @@ class WebhookForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.hook = hook
         names = project.deployments.values_list("name", flat=True)
-        self.fields["object_name"].choices = [("", "None"), *((name, name) for name in names)]  # type: ignore[attr-defined]
+        offer(self, "object_name", [("", "None"), *((name, name) for name in names)])
         for name in ("name", "url", "headers"):
             self.fields[name].widget.attrs.update(NAME_ATTRS)
         if hook is not None:
