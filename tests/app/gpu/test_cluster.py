@@ -119,6 +119,11 @@ def phase(version: DeploymentVersion) -> str:
     return version.phase
 
 
+def rolled_out(version: DeploymentVersion) -> bool:
+    """Serving, and nothing is left of its rollout: instances may be ready a moment before it is complete."""
+    return phase(version) == "serving" and not version.rollouts.filter(state=Rollout.State.IN_PROGRESS).exists()
+
+
 def test_placed_waiting_handed_over_and_passed_on(cluster: Cluster) -> None:
     project = factories.project()
     first, second = version_of(project, "first"), version_of(project, "second")
@@ -158,7 +163,7 @@ def test_one_instance_moves_and_the_other_never_notices(cluster: Cluster) -> Non
     inventory.update(CLUSTER, cluster.find("Node"), timezone.now())
     gpu.schedule(cluster, timezone.now())
     GpuClaim.objects.update(nodes=[[CLUSTER, "gpu-0"], [CLUSTER, "gpu-1"]])
-    work(cluster, lambda: phase(version) == "serving" and version.ready_instances == 2, most=2)
+    work(cluster, lambda: rolled_out(version) and version.ready_instances == 2, most=2)
     before = {instance.node: instance.pk for instance in version.instances.filter(deleted_at=None)}
     advice = defrag.advise(snapshots.load(timezone.now()), "a100")
     assert advice is not None
@@ -184,7 +189,7 @@ def test_one_instance_moves_and_the_other_never_notices(cluster: Cluster) -> Non
 def test_a_larger_size_waits_beside_the_old_one_and_takes_its_place(cluster: Cluster) -> None:
     project = factories.project()
     grows, other = version_of(project, "grows"), version_of(project, "other")
-    work(cluster, lambda: phase(grows) == phase(other) == "serving", most=2)
+    work(cluster, lambda: rolled_out(grows) and rolled_out(other), most=2)
     pair = kind(2, cpu=0.1, memory=64)
     DeploymentVersion.objects.filter(pk=grows.pk).update(instance_type=pair)
     rollout = roll_out(grows)
