@@ -1,7 +1,8 @@
 """How fast the embedded cluster's API server is: `python benchmarks/localcluster.py`.
 
 Each row is a measurement on this machine: creates per second with 0, 10 and 100 watchers, watch latency, the
-list of 10,000 pods, and the memory of 10,000 objects. Client, watchers and server share the machine's cores.
+list of 10,000 pods, the memory of 10,000 objects, and a rollout of three replicas by all parts of the cluster. Client,
+watchers and server share the machine's cores.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "platform"))
 
 from localcluster.client import Client
-from localcluster.resources import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS
+from localcluster.resources import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS, SERVICEACCOUNTS
 
 CONNECTIONS = 32
 
@@ -144,19 +145,57 @@ async def measure_size(kubeconfig: Path, process: psutil.Process) -> None:
         row("memory after the list", f"{process.memory_info().rss / 1e6:.0f} MB")
 
 
-def run(measure: Callable[[Path, psutil.Process], Coroutine[Any, Any, None]]) -> None:
-    """Measure against a new API server over an empty store."""
+async def complete(client: Client) -> None:
+    """Wait until the deployment's three replicas are all new and available."""
+    while True:
+        found = await client.get(DEPLOYMENTS, "d", "bench")
+        status = found.get("status", {})
+        if status.get("observedGeneration") == found["metadata"]["generation"] and all(
+            status.get(name) == 3 for name in ("replicas", "updatedReplicas", "availableReplicas")
+        ):
+            return
+        await asyncio.sleep(0.02)
+
+
+async def measure_rollout(kubeconfig: Path, _: psutil.Process) -> None:
+    """From creating a deployment of three pods, then from changing it, to complete; the probe looks once a second."""
+    async with Client.from_kubeconfig(kubeconfig, user_agent="bench") as client:
+        await client.create(NAMESPACES, {"metadata": {"name": "bench"}})
+        container = pod("")["spec"]["containers"][0]
+        container["readinessProbe"] = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
+        container["command"] += ["8080"]
+        template = {"metadata": {"labels": {"app": "d"}}, "spec": {"containers": [container]}}
+        spec = {"replicas": 3, "selector": {"matchLabels": {"app": "d"}}, "template": template}
+        for what in ("3 replicas, created to complete", "3 replicas, changed to complete"):
+            container["env"] = [{"name": "ROUND", "value": what}]
+            start = time.perf_counter()
+            if "created" in what:
+                await client.create(DEPLOYMENTS, {"metadata": {"name": "d"}, "spec": spec}, "bench")
+            else:
+                await client.patch(DEPLOYMENTS, "d", "bench", {"spec": spec})
+            await complete(client)
+            row(what, f"{time.perf_counter() - start:.2f} s")
+
+
+def run(
+    measure: Callable[[Path, psutil.Process], Coroutine[Any, Any, None]],
+    *,
+    part: str = ".apiserver",
+    kubeconfig: str = "admin.kubeconfig",
+) -> None:
+    """Measure against a new API server over an empty store, or a whole cluster where `part` is empty."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        Path(folder).chmod(0o755)  # pods run as another user
         environment = dict(os.environ, PYTHONPATH=str(ROOT / "platform"), LOCALCLUSTER_NODE_TOKEN="bench")
         start = time.perf_counter()
-        command = [sys.executable, "-m", "localcluster.apiserver", "--data", folder]
+        command = [sys.executable, "-m", f"localcluster{part}", "--data", folder]
         server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
         try:
             assert server.stdout is not None
             assert any(line.startswith(b"ready") for line in iter(server.stdout.readline, b""))
-            row("API server's start", f"{(time.perf_counter() - start) * 1000:.0f} ms")
+            row(f"{'API server' if part else 'Cluster'}'s start", f"{(time.perf_counter() - start) * 1000:.0f} ms")
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(measure(Path(folder) / "admin.kubeconfig", psutil.Process(server.pid)))
+                runner.run(measure(Path(folder) / kubeconfig, psutil.Process(server.pid)))
         finally:
             server.terminate()
             server.wait()
@@ -168,6 +207,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     run(measure_speed)
     run(measure_size)
+    run(measure_rollout, part="", kubeconfig="kubeconfig")
 
 
 if __name__ == "__main__":

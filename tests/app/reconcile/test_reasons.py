@@ -193,6 +193,16 @@ def test_out_of_memory(bench: Bench) -> None:
     bench.expect("out_of_memory", "more memory than its limit of 64 MiB")
 
 
+def test_evicted(bench: Bench) -> None:
+    code = "import time\nopen('/scratch/file', 'wb').write(bytes(30 * 2**20))\ntime.sleep(600)"
+    bench.deploy(
+        code,
+        serving={"volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]},
+        volumes=[{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}],
+    )
+    bench.expect("evicted", "was evicted from its node", 'EmptyDir volume "scratch" exceeds the limit "1Mi"')
+
+
 SERVER = """
 import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
