@@ -112,7 +112,7 @@ def _statement() -> tuple[str, list[str]]:
     names, typed = ", ".join(quoted), ", ".join(f"{name} {kind}" for name, kind in quoted.items())
     table = connection.ops.quote_name(Request._meta.db_table)
     return (
-        f"INSERT INTO {table} ({names}) SELECT {names} FROM json_to_recordset(%s) AS row({typed}) "  # noqa: S608
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM json_to_recordset(%s) AS row({typed}) "  # noqa: S608 - names of our own columns
         "ON CONFLICT DO NOTHING",
         list(columns),
     )

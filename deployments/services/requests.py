@@ -57,7 +57,7 @@ class Part:
     text: str
 
 
-async def direct_request(actor: User, version: DeploymentVersion, data: Any, timeout: float | None = None) -> Request:  # noqa: ASYNC109
+async def direct_request(actor: User, version: DeploymentVersion, data: Any, timeout: float | None = None) -> Request:  # noqa: ASYNC109 - seconds for the instance
     """Send ``data`` to a ready instance, waiting for one if need be, and give the finished request.
 
     A failing user function is an answer too: a request in status failed with its ``error_message``. If an instance
@@ -91,7 +91,7 @@ async def stream_request(
     actor: User,
     version: DeploymentVersion,
     data: Any,
-    timeout: float | None = None,  # noqa: ASYNC109
+    timeout: float | None = None,  # noqa: ASYNC109 - seconds for the instance
 ) -> AsyncIterator[Part | Request]:
     """As `direct_request`, giving each `Part` as it comes and the finished request last.
 

@@ -70,7 +70,7 @@ class Fleet:
         if not choice:
             return None
         least = min(self.running[endpoint.instance_id] for endpoint in choice)
-        return random.choice([e for e in choice if self.running[e.instance_id] == least])  # noqa: S311
+        return random.choice([e for e in choice if self.running[e.instance_id] == least])  # noqa: S311 - spreads load
 
 
 @dataclass(slots=True)
