@@ -11,10 +11,8 @@ node is over-committed is counted from the pods, at every change of one. `cpu_s`
 import argparse
 import json
 import os
-import secrets
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -27,7 +25,7 @@ from uuid import UUID
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
-from devstack.services import Services
+from benchmarks.support import django_services
 
 DEVICES = 8
 SIZES = (1, 1, 1, 2, 2, 4, 8)
@@ -42,27 +40,13 @@ def main() -> None:
     parser.add_argument("--claims", type=int, default=2000)
     parser.add_argument("--json", default="-", help="file for the JSON object; - prints it as the last line")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        planned = Services.plan(folder)
-        (folder / "state" / "static").mkdir(parents=True)
-        os.environ.update(
-            planned.environment(),
-            DJANGO_SETTINGS_MODULE="pilothouse.settings",
-            PILOTHOUSE_SECRET_KEY=secrets.token_urlsafe(40),
-            PILOTHOUSE_STATE_DIR=str(folder / "state"),
-            PILOTHOUSE_PLAIN_HTTP="1",
-            PILOTHOUSE_LOG_LEVEL="ERROR",
-            PILOTHOUSE_DATABASE_CONN_MAX_AGE="3600",
-            KUBECONFIG=str(folder / "kubeconfig"),
-        )
+    settings = {"PILOTHOUSE_DATABASE_CONN_MAX_AGE": "3600", "KUBECONFIG": "{folder}/kubeconfig"}
+    with django_services(**settings) as folder:
         spec = f"{options.nodes}:cpu=96,memory=768Gi,gpu={DEVICES},product=A100,prefix=gpu"
-        with planned.running(), (folder / "cluster.log").open("wb") as log:
+        with (folder / "cluster.log").open("wb") as log:
             command = [sys.executable, "-m", "localcluster", "--data", str(folder / "cluster")]
             command += ["--kubeconfig", str(folder / "kubeconfig"), "--simulated-nodes", spec]
-            environment = dict(os.environ, PYTHONPATH=str(ROOT / "platform"))
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log)
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
             try:
                 assert process.stdout is not None
                 if not process.stdout.readline().startswith(b"ready"):
@@ -111,12 +95,6 @@ class Pods:
 
 
 def measure(nodes: int, claims: int, cluster_pid: int) -> dict[str, Any]:
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
     from django.utils import timezone
 
     from deployments import cluster as clusters
@@ -189,13 +167,13 @@ def make(claims: int) -> None:
     from accounts.models import Organization, Project
     from deployments.models import (
         Deployment,
-        DeploymentVersion,
         Environment,
         GpuFlavor,
         InstanceType,
         Revision,
         Rollout,
     )
+    from tests.app import factories
 
     GpuFlavor.objects.create(name="a100", products=["A100"])
     organization = Organization.objects.create(name="bench")
@@ -210,27 +188,23 @@ def make(claims: int) -> None:
         for size in sorted(set(SIZES))
     }
     environment = Environment.objects.get(name="container-image")
-    deployments = Deployment.objects.bulk_create(
-        Deployment(project=projects[number % 4], name=f"d-{number}") for number in range(claims)
+    versions = factories.versions_at_once(
+        (
+            (
+                Deployment(project=projects[number % 4], name=f"d-{number}"),
+                {
+                    "environment": environment,
+                    "instance_type": kinds[SIZES[number % len(SIZES)]],
+                    "minimum_instances": 1,
+                    "desired_instances": 1,
+                    "generation": 1,
+                },
+            )
+            for number in range(claims)
+        ),
+        kind=Revision.Kind.IMAGE,
+        image="nowhere/none:1",
     )
-    versions = DeploymentVersion.objects.bulk_create(
-        DeploymentVersion(
-            deployment=deployment,
-            version="v1",
-            environment=environment,
-            instance_type=kinds[SIZES[number % len(SIZES)]],
-            minimum_instances=1,
-            desired_instances=1,
-            generation=1,
-        )
-        for number, deployment in enumerate(deployments)
-    )
-    revisions = Revision.objects.bulk_create(
-        Revision(version=version, number=1, kind=Revision.Kind.IMAGE, image="nowhere/none:1") for version in versions
-    )
-    for version, revision in zip(versions, revisions, strict=True):
-        version.target_revision = revision
-    DeploymentVersion.objects.bulk_update(versions, ["target_revision"], batch_size=500)
     Rollout.objects.bulk_create(
         Rollout(version=version, to_revision=version.target_revision, cause=Rollout.Cause.UPLOAD, generation=1)
         for version in versions

@@ -4,11 +4,8 @@
 """
 
 import argparse
-import os
-import secrets
 import statistics
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -18,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
 import httpx
 
-from devstack.services import Services
+from benchmarks.support import django_services
 
 SIZES = (100, 10_000)
 PATHS = {
@@ -34,28 +31,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=100, help="requests of each kind")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as folder:
-        planned = Services.plan(Path(folder))
-        (Path(folder) / "state" / "static").mkdir(parents=True)
-        os.environ.update(
-            planned.environment(),
-            DJANGO_SETTINGS_MODULE="pilothouse.settings",
-            PILOTHOUSE_SECRET_KEY=secrets.token_urlsafe(40),
-            PILOTHOUSE_STATE_DIR=str(Path(folder) / "state"),
-            PILOTHOUSE_PLAIN_HTTP="1",
-            PILOTHOUSE_LOG_LEVEL="ERROR",
-        )
-        with planned.running():
-            measure(options.repeat)
+    with django_services():
+        measure(options.repeat)
 
 
 def measure(repeat: int) -> None:
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext, setup_test_environment
@@ -103,41 +83,39 @@ def fill(name: str, size: int) -> None:
 
     from django.utils import timezone
 
-    from deployments.models import Deployment, DeploymentVersion, Instance, Revision
+    from deployments.models import Deployment, DeploymentVersion, Instance
     from tests.app import factories
 
     project = factories.project(name)
-    deployments = Deployment.objects.bulk_create(
-        [Deployment(project=project, name=f"d-{number:05}") for number in range(size)], batch_size=1000
-    )
-    shared = {"environment": factories.environment(), "instance_type": factories.instance_type()}
-    versions = DeploymentVersion.objects.bulk_create(
-        [
-            DeploymentVersion(
-                deployment=row, version="v1", phase="serving", generation=2, observed_generation=2, **shared
-            )
-            for row in deployments
-        ],
-        batch_size=1000,
-    )
-    revisions = Revision.objects.bulk_create(
-        [Revision(version=row, number=1, status="success") for row in versions], batch_size=1000
-    )
-    for deployment, version, revision in zip(deployments, versions, revisions, strict=True):
-        deployment.default_version = version
-        version.target_revision = version.active_revision = revision
-    Deployment.objects.bulk_update(deployments, ["default_version"], batch_size=1000)
-    DeploymentVersion.objects.bulk_update(versions, ["target_revision", "active_revision"], batch_size=1000)
+    columns = {
+        "environment": factories.environment(),
+        "instance_type": factories.instance_type(),
+        "phase": "serving",
+        "generation": 2,
+        "observed_generation": 2,
+    }
+    rows = ((Deployment(project=project, name=f"d-{number:05}"), columns) for number in range(size))
+    versions = factories.versions_at_once(rows, status="success")
+    for version in versions:
+        version.deployment.default_version = version
+        version.active_revision = version.target_revision
+    Deployment.objects.bulk_update([row.deployment for row in versions], ["default_version"], batch_size=1000)
+    DeploymentVersion.objects.bulk_update(versions, ["active_revision"], batch_size=1000)
     Instance.objects.bulk_create(
         [
             Instance(
-                id=uuid.uuid4(), version=version, revision=revision, pod_name=f"pod-{number}", status="running",
-                ready=True, time_created=timezone.now(),
+                id=uuid.uuid4(),
+                version=version,
+                revision=version.target_revision,
+                pod_name=f"pod-{number}",
+                status="running",
+                ready=True,
+                time_created=timezone.now(),
             )
-            for number, (version, revision) in enumerate(zip(versions, revisions, strict=True))
+            for number, version in enumerate(versions)
         ],
         batch_size=1000,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -7,12 +7,10 @@ part gives lines to the store directly; in the second the collector reads them f
 import argparse
 import contextlib
 import os
-import secrets
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -24,7 +22,7 @@ sys.path[:1] = [str(ROOT), str(ROOT / "platform")]
 
 import psutil
 
-from devstack.services import Services
+from benchmarks.support import django_services
 
 BATCH = 5000
 WRITE = """
@@ -51,31 +49,12 @@ def main() -> None:
     longer = 10 if options.full else 1
     options.lines = options.lines or 400_000 * longer
     options.pod_lines = options.pod_lines or 20_000 * longer
-    with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # pods drop to another user
-        planned = Services.plan(folder)
-        (folder / "state" / "static").mkdir(parents=True)
-        os.environ.update(
-            planned.environment(),
-            DJANGO_SETTINGS_MODULE="pilothouse.settings",
-            PILOTHOUSE_SECRET_KEY=secrets.token_urlsafe(40),
-            PILOTHOUSE_STATE_DIR=str(folder / "state"),
-            PILOTHOUSE_PLAIN_HTTP="1",
-            PILOTHOUSE_LOG_LEVEL="ERROR",
-            PYTHONPATH=str(ROOT / "platform"),
-        )
-        with planned.running():
-            import django
+    with django_services() as folder:
+        from django.db import connection
 
-            django.setup()
-            from django.core.management import call_command
-            from django.db import connection
-
-            call_command("migrate", verbosity=0)
-            directly(options.lines)
-            killed(folder, options.pods, options.pod_lines)
-            connection.close()
+        directly(options.lines)
+        killed(folder, options.pods, options.pod_lines)
+        connection.close()
 
 
 def directly(count: int) -> None:

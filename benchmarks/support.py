@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
 import httpx
 
+from devstack.services import Services
 from tests.support.stack import RunningStack
 
 PROJECT = "bench"
@@ -99,3 +102,34 @@ def platform() -> Iterator[Platform]:
             yield Platform(stack)
         finally:
             stack.stop()
+
+
+@contextmanager
+def django_services(**settings: str) -> Iterator[Path]:
+    """PostgreSQL and Valkey with an empty schema, and Django set up in this process; gives the folder of their data.
+
+    Import models inside the block. ``settings`` are further environment variables; ``{folder}`` in one is the folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # pods drop to another user
+        planned = Services.plan(folder)
+        (folder / "state" / "static").mkdir(parents=True)
+        os.environ.update(
+            planned.environment(),
+            DJANGO_SETTINGS_MODULE="pilothouse.settings",
+            PILOTHOUSE_SECRET_KEY=secrets.token_urlsafe(40),
+            PILOTHOUSE_STATE_DIR=str(folder / "state"),
+            PILOTHOUSE_PLAIN_HTTP="1",
+            PILOTHOUSE_LOG_LEVEL="ERROR",
+            PYTHONPATH=str(ROOT / "platform"),
+            **{key: value.format(folder=folder) for key, value in settings.items()},
+        )
+        with planned.running():
+            import django
+
+            django.setup()
+            from django.core.management import call_command
+
+            call_command("migrate", verbosity=0)
+            yield folder

@@ -10,6 +10,7 @@ import io
 import itertools
 import uuid
 import zipfile
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.files.base import ContentFile
@@ -115,6 +116,23 @@ def instance_type_group(project: Project, name: str, *types: str) -> InstanceTyp
     for place, kind in enumerate(types):
         InstanceTypeGroupItem.objects.create(group=group, instance_type=instance_type(kind), priority=place)
     return group
+
+
+def versions_at_once(rows: Iterable[tuple[Deployment, dict[str, Any]]], **revision: Any) -> list[DeploymentVersion]:
+    """Thousands of new deployments, each with version ``v1`` of the given columns and a revision it aims at, in few
+    queries."""
+    wanted = list(rows)
+    Deployment.objects.bulk_create([row for row, _ in wanted], batch_size=1000)
+    versions = DeploymentVersion.objects.bulk_create(
+        [DeploymentVersion(deployment=row, version="v1", **columns) for row, columns in wanted], batch_size=1000
+    )
+    revisions = Revision.objects.bulk_create(
+        [Revision(version=version, number=1, **revision) for version in versions], batch_size=1000
+    )
+    for version, made in zip(versions, revisions, strict=True):
+        version.target_revision = made
+    DeploymentVersion.objects.bulk_update(versions, ["target_revision"], batch_size=1000)
+    return versions
 
 
 def deployment(project: Project | None = None, name: str = "", **fields: Any) -> Deployment:

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from deployments.models import Deployment, DeploymentVersion, GpuClaim, GpuFlavor, Revision
+from deployments.models import Deployment, GpuClaim, GpuFlavor, Revision
 from tests.app import factories
 from tests.app.gpu.conftest import Fleet, kind, node
 
@@ -18,26 +18,22 @@ NODES, VERSIONS = 200, 600
 def many(count: int) -> None:
     """Versions of three projects with 1, 2, 4 or 8 devices each."""
     projects = [factories.project() for _ in range(3)]
-    deployments = Deployment.objects.bulk_create(
-        Deployment(project=projects[number % 3], name=f"d-{number}") for number in range(count)
+    factories.versions_at_once(
+        (
+            (
+                Deployment(project=projects[number % 3], name=f"d-{number}"),
+                {
+                    "environment": factories.environment(),
+                    "instance_type": kind((1, 2, 4, 8)[number % 4]),
+                    "minimum_instances": 1,
+                    "desired_instances": 1,
+                },
+            )
+            for number in range(count)
+        ),
+        kind=Revision.Kind.IMAGE,
+        image="python:3.11-slim",
     )
-    versions = DeploymentVersion.objects.bulk_create(
-        DeploymentVersion(
-            deployment=deployment,
-            version="v1",
-            environment=factories.environment(),
-            instance_type=kind((1, 2, 4, 8)[number % 4]),
-            minimum_instances=1,
-            desired_instances=1,
-        )
-        for number, deployment in enumerate(deployments)
-    )
-    revisions = Revision.objects.bulk_create(
-        Revision(version=version, number=1, kind=Revision.Kind.IMAGE, image="python:3.11-slim") for version in versions
-    )
-    for version, revision in zip(versions, revisions, strict=True):
-        version.target_revision = revision
-    DeploymentVersion.objects.bulk_update(versions, ["target_revision"])
 
 
 def test_many_claims_at_once(fleet: Fleet, flavor: GpuFlavor):
