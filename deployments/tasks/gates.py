@@ -18,10 +18,6 @@ from kube.observe import Observed, Pod
 logger = logging.getLogger(__name__)
 
 
-def reason_of(held: Holding) -> Reason:
-    return Reason(held.code, held.message, held.next, hopeless=held.hopeless)
-
-
 def _nodes(*places: tuple[str, str]) -> list[str]:
     return [node for name, node in places if name == settings.PILOTHOUSE_CLUSTER_NAME]
 
@@ -76,10 +72,23 @@ def waiting(held: Holding, seen: Observed) -> Progress:
     """How a version is that holds no place of the size it wants: what still answers does so until it is gone."""
     ready = [pod for pod in seen.pods if pod.ready and not pod.deleting]
     phase = "degraded" if ready else "failed" if held.hopeless else "scheduling"
-    return Progress(phase, Steps(), len(ready), reason_of(held), failed=held.hopeless)
+    return Progress(phase, Steps(), len(ready), _reason(held), failed=held.hopeless)
 
 
-def handing_over(seen: Observed) -> Reason | None:
+def better_reason(reason: Reason | None, held: Holding, seen: Observed, *, short: bool) -> Reason | None:
+    """What the GPU pass knows of why instances wait, where the cluster says nothing or only that they do not fit."""
+    if reason is None:
+        return _reason(held) if short else None
+    if reason.code == "does_not_fit":
+        return _handing_over(seen) or reason
+    return reason
+
+
+def _reason(held: Holding) -> Reason:
+    return Reason(held.code, held.message, held.next, hopeless=held.hopeless)
+
+
+def _handing_over(seen: Observed) -> Reason | None:
     """Why a pod that was sent to its node is not bound there yet: the instance before it still ends."""
     ending = {pod.node for pod in seen.pods if pod.deleting}
     for pod in seen.pods:

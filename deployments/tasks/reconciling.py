@@ -104,19 +104,11 @@ def _pass(version_id: uuid.UUID, owner: str, force: bool) -> Pass | None:
 
 
 def _visit(state: Pass, cluster: Cluster, force: bool) -> None:
-    version, now = state.version, state.now
-    project = version.deployment.project
+    version, namespace = state.version, state.version.deployment.project.namespace
     build = desired.build_of(version.target_revision)
     if build is not None:
-        environments.adopt(build, project)
-    known = list(version.instances.filter(deleted_at=None).values_list("id", "ready", "memory_peak"))
-    quiet = {str(key) for key, ready, _ in known if ready}
-    building = (build.project.namespace, build.hash) if build is not None and build.project is not None else None
-    deep = force or state.rolling is None
-    seen = observe(cluster, project.namespace, str(version.id), build=building, quiet=quiet, deep=deep)
-    peaks = {str(key): float(peak) for key, _, peak in known}
-    seen = replace(seen, pods=tuple(replace(pod, memory_peak=peaks.get(pod.uid, 0.0)) for pod in seen.pods))
-    state.changed |= observation.save_instances(version, seen.pods, now)
+        environments.adopt(build, version.deployment.project)
+    seen = _look(state, cluster, build, deep=force or state.rolling is None)
     if build is not None:
         _follow_build(state, cluster, build, seen)
 
@@ -124,28 +116,38 @@ def _visit(state: Pass, cluster: Cluster, force: bool) -> None:
     wanted = desired.wanted(version, seen.name, state.rollout, held)
     actions = plan(wanted, seen, force=force)
     if held is not None:
-        gates.single_out(cluster, project.namespace, held, seen, wanted.replicas)
-    refusal = _execute(cluster, actions, project.namespace)
+        gates.single_out(cluster, namespace, held, seen, wanted.replicas)
+    refusal = _execute(cluster, actions, namespace)
     if held is not None:
-        gates.send(cluster, project.namespace, held, seen)
+        gates.send(cluster, namespace, held, seen)
+
     short = held is not None and build is None and gates.short(version, held)
-    crowded = any(pod.unschedulable for pod in seen.pods)
-    nodes = tuple(rooms(cluster)) if crowded else ()
+    nodes = tuple(rooms(cluster)) if any(pod.unschedulable for pod in seen.pods) else ()
     if refusal is not None:
-        result = replace(standing(wanted.replicas, seen, now, nodes), reason=refusal)
-        if state.rolling is not None and refusal.hopeless:
-            _fail(state, refusal)
-    elif short and held is not None and (held.outgrown or not held.instances):
+        result = _refused(state, standing(wanted.replicas, seen, state.now, nodes), refusal)
+    elif short and held is not None and held.nothing_of_size:
         result = _held(state, gates.waiting(held, seen))
     elif state.rolling is not None:
         result = _judge(state, wanted, seen, nodes)
     else:
         result = _standing(state, wanted, seen, nodes)
-    if short and held is not None and result.reason is None:
-        result = replace(result, reason=gates.reason_of(held))
-    if held is not None and result.reason is not None and result.reason.code == "does_not_fit":
-        result = replace(result, reason=gates.handing_over(seen) or result.reason)
+    if held is not None:
+        result = replace(result, reason=gates.better_reason(result.reason, held, seen, short=short))
     _save(state, result, settled=state.rolling is None and not actions)
+
+
+def _look(state: Pass, cluster: Cluster, build: EnvironmentBuild | None, *, deep: bool) -> Observed:
+    """What the cluster holds of the version, with what is known of its instances from before; their rows follow it."""
+    version = state.version
+    known = list(version.instances.filter(deleted_at=None).values_list("id", "ready", "memory_peak"))
+    quiet = {str(key) for key, ready, _ in known if ready}
+    peaks = {str(key): float(peak) for key, _, peak in known}
+    building = (build.project.namespace, build.hash) if build is not None and build.project is not None else None
+    namespace = version.deployment.project.namespace
+    seen = observe(cluster, namespace, str(version.id), build=building, quiet=quiet, deep=deep)
+    seen = replace(seen, pods=tuple(replace(pod, memory_peak=peaks.get(pod.uid, 0.0)) for pod in seen.pods))
+    state.changed |= observation.save_instances(version, seen.pods, state.now)
+    return seen
 
 
 def _follow_build(state: Pass, cluster: Cluster, build: EnvironmentBuild, seen: Observed) -> None:
@@ -192,6 +194,13 @@ def _refusal(error: KubeError) -> Reason:
         return Reason("cluster_forbids", text, "Show this sentence to the platform team.", error.message)
     text = f"The cluster refuses the settings: {error.message}"
     return Reason("admission_refused", text, "Correct the settings.", error.message, hopeless=error.status == 422)
+
+
+def _refused(state: Pass, result: Progress, refusal: Reason) -> Progress:
+    """The cluster did not take the settings: what runs goes on, a rollout that cannot end well is given up."""
+    if state.rolling is not None and refusal.hopeless:
+        _fail(state, refusal)
+    return replace(result, reason=refusal)
 
 
 def _held(state: Pass, result: Progress) -> Progress:

@@ -39,6 +39,11 @@ class Holding:
     next: str = ""
     hopeless: bool = False
 
+    @property
+    def nothing_of_size(self) -> bool:
+        """Whether it holds no place of the size that is wanted."""
+        return self.outgrown or not self.instances
+
 
 def may_need(version: DeploymentVersion) -> bool:
     """Whether a change of the version may concern GPUs; cheap, and true too often rather than too seldom."""

@@ -9,11 +9,13 @@ from django.utils import timezone
 from accounts.models import User
 from deployments.models import DeploymentVersion, EnvironmentBuild
 from deployments.services import projects, revisions
+from deployments.services.gpu.demand import Holding
 from deployments.tasks import environments
-from deployments.tasks.gates import handing_over
+from deployments.tasks.gates import better_reason
 from deployments.tasks.reconciling import _refusal
 from kube.connect import Cluster
 from kube.errors import KubeError, NotFound
+from kube.explain import Reason
 from kube.state import BuildPod, Container, Ended, Observed, Pod
 from tests.app import factories
 from tests.app.reconcile.conftest import passes_until, roll
@@ -42,10 +44,20 @@ def test_what_the_cluster_refuses_is_told_with_its_words(error: KubeError, code:
 def test_an_instance_that_waits_for_the_one_before_it_says_so() -> None:
     ending = Pod(uid="1", name="old", created=NOW, node="gpu-1", deleting=True)
     coming = Pod(uid="2", name="new", created=NOW, assigned="gpu-1")
-    reason = handing_over(Observed(pods=(ending, coming)))
+    lacks, held = Reason("does_not_fit", "no room", ""), Holding(1)
+    reason = better_reason(lacks, held, Observed(pods=(ending, coming)), short=False)
     assert reason is not None
     assert (reason.code, "gpu-1" in reason.message) == ("handing_over", True)
-    assert handing_over(Observed(pods=(coming,))) is None
+    assert better_reason(lacks, held, Observed(pods=(coming,)), short=False) == lacks
+
+
+def test_who_waits_for_devices_is_told_so_unless_the_cluster_knows_more() -> None:
+    held, crash = Holding(0, code="gpu_queued", message="waits"), Reason("crash_loop", "ends", "")
+    reason = better_reason(None, held, Observed(), short=True)
+    assert reason is not None
+    assert reason.code == "gpu_queued"
+    assert better_reason(crash, held, Observed(), short=True) == crash
+    assert better_reason(None, held, Observed(), short=False) is None
 
 
 class Silent(Cluster):
