@@ -18,7 +18,7 @@ import orjson
 BATCH_LINES = 500
 BATCH_CHARACTERS = 256 * 1024
 # Of what waits for one reader.
-BACKLOG_LINES = 2000
+BACKLOG_LINES = 8000  # two seconds of 200 pods at 20 lines a second each
 BACKLOG_CHARACTERS = 4 * 1024 * 1024
 
 
