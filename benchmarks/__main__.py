@@ -1,5 +1,7 @@
 """`make bench`: every benchmark, one after the other. `make bench ONLY=lists,serving` runs some of them, and so does
-`python -m benchmarks lists serving`; with ``--full`` (or ``FULL=1``) those that have one make their long run.
+`python -m benchmarks lists serving`; with ``--full`` (or ``FULL=1``) those that have one make their long run. Further
+options go to the one that is named, as in `python -m benchmarks live --full --parts merged,kept`; it tells its own at
+`python benchmarks/live.py --help`.
 
 Figures depend on the machine; ratios within one run are what to compare. docs/performance.md keeps a run.
 """
@@ -35,17 +37,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="benchmarks; all when none is named")
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1", help="long runs")
-    given = parser.parse_args()
+    given, further = parser.parse_known_args()
     only = {name for name in os.environ.get("ONLY", "").split(",") if name} | set(given.names)
     names = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
     if unknown := only - set(names):
         print(f"Unknown {', '.join(sorted(unknown))}; there are {', '.join(names)}", file=sys.stderr)
         return 2
+    if further and len(only) != 1:
+        parser.error(f"{' '.join(further)}: options of one benchmark, which must be named alone")
     failed = []
     for name in names:
         if only and name not in only:
             continue
-        arguments = NEEDS_TRACE.get(name, [])
+        arguments = [*NEEDS_TRACE.get(name, []), *further]
         if given.full and name in HAVE_LONG_RUN:
             arguments = [*arguments, "--full"]
         if name in NEEDS_TRACE and not TRACE:
