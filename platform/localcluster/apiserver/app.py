@@ -182,10 +182,14 @@ class Application:
             found = discovery.resource_list(parts[1], parts[2])
             if found is None and discovery.group(parts[1]) is not None:
                 raise status.no_such_resource()
-        elif parts[0] == "openapi":
-            from localcluster.apiserver import openapi  # loads the descriptions
+        elif parts == ["openapi", "v2"]:
+            from localcluster.apiserver import openapi2  # loads the descriptions
 
-            return openapi.answer(parts[1:], request)
+            return openapi2.answer(request)
+        elif parts[:2] == ["openapi", "v3"]:
+            from localcluster.apiserver import openapi
+
+            return openapi.answer(parts[2:], request)
         else:
             found = None
         return json_answer(found) if found is not None else None

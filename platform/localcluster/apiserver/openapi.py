@@ -153,17 +153,13 @@ def _index() -> Object:
 
 
 def answer(parts: list[str], request: Request) -> Answer | None:
-    """The answer to /openapi/PARTS; None when there is no such document."""
-    if parts == ["v2"]:
-        from localcluster.apiserver import openapi2
-
-        return openapi2.answer(request)
-    if parts == ["v3"]:
+    """The answer to /openapi/v3/PARTS; None when there is no such document."""
+    if not parts:
         return text_answer(orjson.dumps(_index()).decode())
-    if parts[:2] == ["v3", "api"] and len(parts) == 3:
-        document = _document("", parts[2])
-    elif parts[:2] == ["v3", "apis"] and len(parts) == 4:
-        document = _document(parts[2], parts[3])
+    if parts[0] == "api" and len(parts) == 2:
+        document = _document("", parts[1])
+    elif parts[0] == "apis" and len(parts) == 3:
+        document = _document(parts[1], parts[2])
     else:
         return None
     if document is None:
