@@ -68,12 +68,8 @@ def update_rule(actor: User, rule: AlertRule, **fields: Any) -> AlertRule:
     values, hooks = _checked(check, rule.project, rule.kind, fields)
     check.done()
     _save(rule, values, hooks)
-    new = _told(rule)
-    changed = [name for name in new if new[name] != old[name]]
-    audit.record(
-        actor, "update", rule, project=rule.project,
-        old={name: old[name] for name in changed}, new={name: new[name] for name in changed},
-    )  # fmt: skip
+    old, new = audit.between(old, _told(rule))
+    audit.record(actor, "update", rule, project=rule.project, old=old, new=new)
     return rule
 
 

@@ -84,12 +84,8 @@ def update_webhook(actor: User, hook: Webhook, **fields: Any) -> Webhook:
         hook.announced_until = timezone.now()  # what happened meanwhile is not told
     _set(hook, values)
     _save(hook)
-    new = _told(hook)
-    changed = [name for name in new if new[name] != old[name]]
-    audit.record(
-        actor, "update", hook, project=hook.project,
-        old={name: old[name] for name in changed}, new={name: new[name] for name in changed},
-    )  # fmt: skip
+    old, new = audit.between(old, _told(hook))
+    audit.record(actor, "update", hook, project=hook.project, old=old, new=new)
     return hook
 
 

@@ -42,6 +42,12 @@ def changed(obj: models.Model, changes: dict[str, Any]) -> tuple[dict[str, Any],
     return old, {name: changes[name] for name in old}
 
 
+def between(old: dict[str, Any], new: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of two descriptions of one thing with the same keys: what differs, for `record`."""
+    keys = [key for key in new if new[key] != old[key]]
+    return {key: old[key] for key in keys}, {key: new[key] for key in keys}
+
+
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(values, cls=_Encoder))
 
