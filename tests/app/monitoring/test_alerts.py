@@ -272,6 +272,7 @@ class TestRules:
         assert [hook.name for hook in changed.webhooks.all()] == ["pager"]
         event = AuditEvent.objects.latest("id")
         assert (event.action, event.old["threshold"], event.new["threshold"]) == ("update", 0.05, 0.5)
+        assert set(event.new) == {"threshold", "deployment", "emails"}, "what stayed is not told"
         alert_rules.delete_rule(editor, changed)
         with pytest.raises(NotFound):
             alert_rules.get_rule(editor, fleet.project, "errors")
