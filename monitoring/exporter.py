@@ -20,7 +20,7 @@ from django.views.decorators.http import require_safe
 from accounts.authentication import secret_of
 from deployments.models import DeploymentVersion, EnvironmentBuild, Instance, Request, Rollout
 from monitoring.metrics.histograms import START_BOUNDS, no_buckets
-from monitoring.metrics.sampling import accelerators_of
+from monitoring.metrics.sampling import accelerators_of, start_seconds
 from monitoring.models import Alert, Delivery, InstanceCounters, LogSource, MetricSample, VersionCounters
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -150,6 +150,16 @@ def _of_instances(
     yield (
         "instance_restarts_total", "counter", "Restarts of an instance.",
         [(labels[row.pk], row.restarts) for row in instances],
+    )  # fmt: skip
+    # Two numbers and no histogram: an instance starts once, and the histogram of its version has the sums.
+    yield (
+        "instance_ready_timestamp_seconds", "gauge", "When an instance was ready first.",
+        [(labels[row.pk], row.ready_at.timestamp()) for row in instances if row.ready_at is not None],
+    )  # fmt: skip
+    starts = [(row, start_seconds(row)) for row in instances]
+    yield (
+        "instance_cold_start_seconds", "gauge", "From the creation of an instance to its being ready.",
+        [(labels[row.pk], seconds) for row, seconds in starts if seconds is not None],
     )  # fmt: skip
     counters = list(InstanceCounters.objects.filter(pk__in=labels))
     for name, column, about in (

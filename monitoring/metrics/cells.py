@@ -15,6 +15,8 @@ COUNTS = ("requests", "errors", "duration", "restarts", "cold_starts", "cold_sta
 OF_INSTANCES = ("in_flight", "cpu", "memory", "gpu_devices", "gpu_busy", "gpu_memory")
 OF_VERSIONS = ("instances", "accelerators", "queue")
 PEAKS = ("memory_peak", "queue_age")
+# A start that is older when it is first seen was not seen happening.
+FRESH_START = dt.timedelta(minutes=10)
 NAMES = (
     "requests", "errors", "error_rate", "p50", "p95", "p99", "mean", "in_flight", "queue", "queue_age", "instances",
     "accelerators", "gpu_use", "gpu_memory", "cpu", "memory", "memory_peak", "restarts", "cold_starts",

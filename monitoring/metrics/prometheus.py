@@ -17,7 +17,7 @@ from django.conf import settings
 from accounts.errors import Unavailable
 from monitoring.metrics.cells import COUNTS, PEAKS, Cell, Coverage, Scope, chosen_step, seconds_of
 from monitoring.metrics.gpus import GpuUsage, Usages
-from monitoring.metrics.histograms import BOUNDS, START_BOUNDS, apart
+from monitoring.metrics.histograms import BOUNDS, START_BOUNDS, apart, one_of
 from monitoring.metrics.promql import MIB, SERIES, Questions, Window, devices
 from monitoring.metrics.samples import RAW
 
@@ -148,7 +148,7 @@ class PrometheusSource:
         """A little longer than a cell, of which the cell has its share: what came between the last reading of one
         window and the first of the next would be in neither.
         """
-        return Window(max(seconds + self._interval, READINGS * self._interval), self._interval)
+        return Window(max(seconds + self._interval, READINGS * self._interval), self._interval, seconds)
 
     def _range(self, query: str, begin: int, stop: int, step: int) -> Iterator[Sample]:
         answer = self._call("query_range", {"query": query, "start": begin, "end": stop, "step": step})
@@ -196,6 +196,9 @@ def _put(cell: Cell, shares: dict[str, dict[float, float]], labels: dict[str, st
         cell.counts[name] = value * part
     elif name in PEAKS:
         cell.peaks[name] = value
+    elif name == "start":
+        cell.counts["cold_starts"], cell.counts["cold_start_seconds"] = 1, value
+        cell.start_buckets = one_of(value, START_BOUNDS)
     elif name.endswith("buckets"):
         shares.setdefault(name, {})[float(labels["le"])] = value * part
     else:
@@ -204,4 +207,5 @@ def _put(cell: Cell, shares: dict[str, dict[float, float]], labels: dict[str, st
 
 def _count(cell: Cell, shares: dict[str, dict[float, float]]) -> None:
     cell.buckets = apart(shares.get("buckets", {}), BOUNDS)
-    cell.start_buckets = apart(shares.get("cold_start_buckets", {}), START_BOUNDS)
+    if "cold_start_buckets" in shares:
+        cell.start_buckets = apart(shares["cold_start_buckets"], START_BOUNDS)

@@ -10,7 +10,7 @@ Source: https://prometheus.io/docs/prometheus/latest/querying/basics/
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from monitoring.metrics.cells import Scope
+from monitoring.metrics.cells import FRESH_START, Scope
 
 # Selectors of series that are not the platform's own, by what they tell; a setting may name others.
 SERIES = {
@@ -22,16 +22,22 @@ SERIES = {
 MIB = 2**20
 DURATION = "pilothouse_request_duration_seconds"
 STARTS = "pilothouse_version_cold_start_seconds"
+START = "pilothouse_instance_cold_start_seconds"
+READY = "pilothouse_instance_ready_timestamp_seconds"
 # How often a level is looked at within a window, at most.
 LOOKS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is asked of ``seconds`` up to the time of the question; readings come every ``interval`` seconds."""
+    """What is asked of ``seconds`` up to the time of the question; readings come every ``interval`` seconds.
+
+    ``own`` are those seconds that are in no other window.
+    """
 
     seconds: int
     interval: int
+    own: int = 0
 
     @property
     def range(self) -> str:
@@ -54,6 +60,8 @@ class Questions:
     def all(self) -> str:
         """One expression for everything: results carry the label ``name``, those of histograms ``le`` too."""
         named = {**self.counts(), **self.levels(), **self.peaks()}
+        if self.scope.instance is not None:
+            named["start"] = self.start()
         return " or ".join(f'label_replace({each}, "name", "{name}", "", "")' for name, each in named.items())
 
     def counts(self) -> dict[str, str]:
@@ -67,7 +75,7 @@ class Questions:
             "buckets": f"sum by (le) ({grown(f'{DURATION}_bucket', 'handler, le')})",
             "restarts": f"sum(max by (instance_id) ({restarts}))",
         }
-        if self.scope.instance is None:  # starts are counted by version, which outlives its instances
+        if self.scope.instance is None:  # by version, which outlives its instances; see `start` for one of them
             found |= {
                 "cold_starts": f"sum({self._grown_of_versions(f'{STARTS}_count')})",
                 "cold_start_seconds": f"sum({self._grown_of_versions(f'{STARTS}_sum')})",
@@ -110,6 +118,18 @@ class Questions:
             age = f"pilothouse_version_queue_age_seconds{self._of_versions}{self.window.range}"
             found["queue_age"] = f"max(max_over_time({age}))"
         return found
+
+    def start(self) -> str:
+        """How many seconds the start of an instance took, if it was told first within the window's own seconds.
+
+        A start that was then older than `FRESH_START` was not seen happening. One that was told within that time
+        before has been counted; so the gaps of a Prometheus that was away lose or repeat none.
+        """
+        own, fresh = self.window.own, int(FRESH_START.total_seconds())
+        seconds = f"max by (instance_id) (max_over_time({START}{self._of_instances}[{own}s]))"
+        ready = f"max by (instance_id) (max_over_time({READY}{self._of_instances}[{own}s]))"
+        before = f"max by (instance_id) (present_over_time({READY}{self._of_instances}[{fresh}s] offset {own}s))"
+        return f"({seconds} and {ready} > time() - {own + fresh} unless {before})"
 
     def coverage(self) -> str:
         """How many readings there were, when the last was, and the fewest GPUs held at any."""

@@ -24,6 +24,7 @@ from deployments.services.measured import Measured
 from deployments.services.routing import Endpoint
 from kube.errors import ClusterUnreachable
 from monitoring.metrics import gpus, scraping, source
+from monitoring.metrics.cells import FRESH_START
 from monitoring.metrics.exposition import Reading
 from monitoring.metrics.gpus import GpuUsage
 from monitoring.metrics.histograms import START_BOUNDS, no_buckets, one_of
@@ -38,8 +39,6 @@ LOCK = 0x6D657472  # "metr"
 RAW = MetricSample.RAW
 # The longest that counts are spread over; raw samples are kept a little longer.
 MOST_CELLS = 360
-# A start that is older when it is first seen was not seen happening.
-FRESH_START = dt.timedelta(minutes=10)
 FORGET = dt.timedelta(days=2)
 
 
@@ -97,6 +96,13 @@ def accelerators_of(instance: Instance) -> int:
     """How many GPUs and the like an instance holds: those of its type, from its placement on."""
     kind = instance.version.instance_type
     return kind.accelerator if kind is not None and instance.scheduled_at is not None else 0
+
+
+def start_seconds(instance: Instance) -> float | None:
+    """How long an instance took from its creation to being ready; None while it was not."""
+    if instance.ready_at is None:
+        return None
+    return max((instance.ready_at - instance.time_created).total_seconds(), 0)
 
 
 def endpoint_of(instance: Instance) -> Endpoint:
@@ -215,7 +221,7 @@ def _cold_start(row: InstanceCounters, instance: Instance, now: dt.datetime) -> 
     row.counted_start = True
     if now - instance.ready_at > FRESH_START:
         return None
-    return max((instance.ready_at - instance.time_created).total_seconds(), 0)
+    return start_seconds(instance)
 
 
 def _of_versions(instances: list[Instance], at: dt.datetime, now: dt.datetime) -> list[Sample]:

@@ -4,8 +4,9 @@ import shutil
 import sys
 
 from tests.support.browser import NoBrowserError, apt_install, find_or_install
+from tests.support.debian import NoProgramError
 from tests.support.kubernetes_tools import NoToolsError, helm, older_kubectl
-from tests.support.prometheus import NoPrometheusError, find_or_unpack
+from tests.support.prometheus import PROMETHEUS, VICTORIA_METRICS
 
 
 class NoRError(RuntimeError):
@@ -26,9 +27,9 @@ def main() -> int:
     try:
         print(f"browser: {find_or_install()}")
         print(f"R: {rscript()}")
-        print(f"Prometheus: {find_or_unpack()}")
+        print(f"Prometheus: {PROMETHEUS.find_or_unpack()}, {VICTORIA_METRICS.find_or_unpack()}")
         print(f"kubectl and helm: {older_kubectl()}, {helm()}", flush=True)
-    except (NoBrowserError, NoRError, NoPrometheusError, NoToolsError) as error:
+    except (NoBrowserError, NoRError, NoProgramError, NoToolsError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

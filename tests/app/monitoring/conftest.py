@@ -2,7 +2,9 @@
 
 import dataclasses
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -12,6 +14,7 @@ from accounts.models import Project
 from deployments.models import DeploymentVersion, Instance, Revision
 from monitoring.models import LogSource
 from tests.app import factories
+from tests.app.monitoring.place import Place, prometheus_reads
 
 
 @dataclasses.dataclass
@@ -29,6 +32,13 @@ def fleet(db: None) -> Fleet:
     version = factories.version(factories.deployment(factories.project(), "churn"))
     revision = factories.revision(version)
     return Fleet(version.deployment.project, version, revision, factories.instance(revision))
+
+
+@pytest.fixture
+def place(fleet: Fleet, transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[Place]:
+    """The instance of the fleet is read by a Prometheus, which the platform asks."""
+    with prometheus_reads(fleet.instance, tmp_path, settings) as found:
+        yield found
 
 
 @pytest.fixture

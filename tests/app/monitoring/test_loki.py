@@ -5,9 +5,7 @@ It stands in for the shape of the protocol only; it is not Loki.
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,44 +16,39 @@ from monitoring.logstore import LokiStore, StoredLine, current
 from monitoring.logstore import loki as module
 from monitoring.logstore.base import StoreUnavailable, Window
 from tests.app.monitoring.conftest import Fleet, nanoseconds, source
+from tests.support.http import QuietHandler, Server
 
 pytestmark = pytest.mark.django_db
 
 BASE = nanoseconds(timezone.now())
 
 
-class FakeLoki(ThreadingHTTPServer):
-    daemon_threads = True
-
+class FakeLoki(Server):
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.entries: set[tuple[str, str, str, str]] = set()  # stream, time, line, metadata
         self.headers: list[dict[str, str]] = []
         self.failing = 0
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: FakeLoki
 
-    def do_POST(self) -> None:
+    def post(self) -> None:
         assert self.path == "/loki/api/v1/push"
         assert self.headers["Content-Type"] == "application/json"
         self.server.headers.append(dict(self.headers))
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.body())
         if self.server.failing:
-            self._answer(self.server.failing, b"ingester is full")
+            self.answer(self.server.failing, b"ingester is full")
             return
         for stream in body["streams"]:
             for time, line, metadata in stream["values"]:
                 labels = json.dumps(stream["stream"], sort_keys=True)
                 self.server.entries.add((labels, time, line, json.dumps(metadata, sort_keys=True)))
-        self._answer(204, b"")
+        self.answer(204, b"")
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         url = urlsplit(self.path)
         assert url.path == "/loki/api/v1/query_range"
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
@@ -77,29 +70,15 @@ class Handler(BaseHTTPRequestHandler):
             {"stream": {**stream, **metadata}, "values": [[str(time), line]]}
             for time, stream, line, metadata in chosen[: int(query["limit"])]
         ]
-        self._answer(
+        self.answer(
             200, json.dumps({"status": "success", "data": {"resultType": "streams", "result": result}}).encode()
         )
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def loki() -> Iterator[FakeLoki]:
-    server = FakeLoki()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with FakeLoki().running() as server:
+        yield server
 
 
 def test_lines_come_back_in_order_over_pages(fleet: Fleet, loki: FakeLoki, monkeypatch: pytest.MonkeyPatch) -> None:

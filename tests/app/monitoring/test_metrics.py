@@ -1,10 +1,8 @@
 """Numbers of instances: read, counted once, rolled up, asked for."""
 
 import datetime as dt
-import threading
 import uuid
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -24,6 +22,7 @@ from monitoring.models import WHOLE_VERSION, InstanceCounters, MetricSample
 from serving.metrics import SharedMetrics
 from tests.app import factories
 from tests.app.monitoring.conftest import Fleet
+from tests.support.http import telling
 
 NOW = dt.datetime(2026, 5, 1, 12, 0, 5, tzinfo=dt.UTC)
 TEN = dt.timedelta(seconds=10)
@@ -300,25 +299,8 @@ class TestSeries:
 @pytest.fixture
 def pod() -> Iterator[str]:
     """A pod's ``/metrics``; gives its port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = SharedMetrics(1).text({}).encode()
-            self.send_response(200 if self.path == "/metrics" else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield str(server.server_address[1])
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with telling(lambda: SharedMetrics(1).text({})) as address:
+        yield address.rpartition(":")[2]
 
 
 async def test_instances_that_do_not_answer_are_left_out(

@@ -1,127 +1,27 @@
 """Numbers over time from a real Prometheus, which reads a model server's text, an exporter's and the platform's own."""
 
 import datetime as dt
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 
 from accounts.errors import Unavailable
-from deployments.models import DeploymentVersion, Instance
+from deployments.models import Instance
 from monitoring.metrics import query, sampling, source
 from monitoring.metrics.cells import Cell, Scope
 from monitoring.metrics.gpus import GpuUsage
 from monitoring.metrics.prometheus import PrometheusSource, SourceUnavailable
 from monitoring.metrics.scraping import Usage
 from monitoring.models import MetricSample
-from serving.metrics import SharedMetrics
 from tests.app import factories
 from tests.app.monitoring.conftest import Fleet
+from tests.app.monitoring.place import Place
 from tests.support import prometheus
+from tests.support.http import QuietHandler, Server
 from tests.support.stack import eventually
-from tests.support.web import serving
-
-DCGM = """# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
-# TYPE DCGM_FI_DEV_GPU_UTIL gauge
-DCGM_FI_DEV_GPU_UTIL{{gpu="0",UUID="GPU-a",device="nvidia0",modelName="NVIDIA A100",container="serving",{who}}} 80
-DCGM_FI_DEV_GPU_UTIL{{gpu="1",UUID="GPU-b",device="nvidia1",modelName="NVIDIA A100",container="serving",{who}}} 40
-DCGM_FI_DEV_GPU_UTIL{{gpu="2",UUID="GPU-c",device="nvidia2",modelName="NVIDIA A100"}} 5
-# HELP DCGM_FI_DEV_FB_USED Framebuffer memory used (in MiB).
-# TYPE DCGM_FI_DEV_FB_USED gauge
-DCGM_FI_DEV_FB_USED{{gpu="0",UUID="GPU-a",device="nvidia0",modelName="NVIDIA A100",container="serving",{who}}} 1024
-DCGM_FI_DEV_FB_USED{{gpu="1",UUID="GPU-b",device="nvidia1",modelName="NVIDIA A100",container="serving",{who}}} 2048
-"""
-
-
-@contextmanager
-def texts(tell: Callable[[], str]) -> Iterator[str]:
-    """A server of ``/metrics``; gives host and port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = tell().encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def job(name: str, target: str, **labels: str) -> dict[str, object]:
-    return {"job_name": name, "static_configs": [{"targets": [target], "labels": labels}]}
-
-
-class Place:
-    """One pod that Prometheus reads."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
-        self.pod = SharedMetrics(1)
-        self.part = self.pod.part(0)
-        self.part.loading()
-        self.kubelet = ""  # what a node's kubelet tells of its containers, with {cpu} seconds used
-        self.source: PrometheusSource
-
-    def text(self) -> str:
-        return self.pod.text({"deployment": "churn"})
-
-    def answer(self, count: int, code: int = 200, seconds: float = 0.02) -> None:
-        for _ in range(count):
-            self.part.began()
-            self.part.ended("request", code, seconds)
-
-    def total(self, scope: Scope | None = None, minutes: float = 5) -> Cell:
-        now = timezone.now()
-        scope = scope or Scope((self.fleet.version.pk,))
-        return self.source.total(scope, now - dt.timedelta(minutes=minutes), now, now)
-
-
-@pytest.fixture
-def place(fleet: Fleet, transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[Place]:
-    place = Place(fleet)
-    DeploymentVersion.objects.update(ready_instances=1)
-    who = f'namespace="{fleet.project.namespace}",pod="{fleet.instance.pod_name}"'
-    with ExitStack() as stack:
-        pod = stack.enter_context(texts(place.text))
-        kubelet = stack.enter_context(texts(lambda: place.kubelet.replace("{cpu}", f"{time.monotonic() / 2:.3f}")))
-        exporter = stack.enter_context(texts(lambda: DCGM.format(who=who)))
-        platform = urlsplit(stack.enter_context(serving())).netloc
-        jobs = [
-            job("pods", pod, namespace=fleet.project.namespace, pod=fleet.instance.pod_name),
-            job("pods-again", pod, namespace=fleet.project.namespace, pod=fleet.instance.pod_name),
-            {**job("kubelet", kubelet), "honor_labels": True},
-            job("dcgm", exporter, namespace="gpu-operator", pod="exporter-1"),
-            {**job("pilothouse", platform), "honor_labels": True},
-        ]
-        settings.PILOTHOUSE_PROMETHEUS_URL = stack.enter_context(prometheus.running(jobs, tmp_path))
-        settings.PILOTHOUSE_PROMETHEUS_INTERVAL = 1
-        place.source = PrometheusSource.of_settings()
-        eventually(lambda: place.total(minutes=0.2).levels.get("instances"), "the platform's first readings")
-        eventually(lambda: "in_flight" in place.total(minutes=0.2).levels, "the pod's first readings")
-        yield place
-        place.source.close()
 
 
 def test_what_pods_exporters_and_the_platform_tell_comes_together(place: Place, fleet: Fleet) -> None:
@@ -177,6 +77,36 @@ def test_restarts_cold_starts_queue_and_use_come_from_the_platform(place: Place,
     assert 32 < values["cold_start_p95"] <= 48
     assert values["queue_age"] >= 90
     assert values["memory_peak"] == pytest.approx(5e8)
+
+
+def test_the_cold_start_of_an_instance_counts_once(place: Place, fleet: Fleet) -> None:
+    version, now = fleet.version.pk, timezone.now()
+    old, new = factories.instance(fleet.revision), factories.instance(fleet.revision)
+    began = dt.timedelta(seconds=40)
+    Instance.objects.filter(pk=old.pk).update(ready_at=now - dt.timedelta(hours=2))
+    Instance.objects.filter(pk=new.pk).update(time_created=now - began, ready_at=None)
+    one = Scope((version,), new.pk)
+    assert place.total(one).counts["cold_starts"] == 0
+    ready = timezone.now()
+    Instance.objects.filter(pk=new.pk).update(time_created=ready - began, ready_at=ready)
+    eventually(lambda: place.total(one).counts["cold_starts"], "the start of the instance")
+    values = place.total(one).values()
+    assert (values["cold_starts"], values["cold_start_seconds"]) == (1, 40)
+    assert 32 < (values["cold_start_p95"] or 0) <= 48
+
+    # Once it lies back, neither what is told later nor another cell of a chart has it again.
+    eventually(lambda: not place.total(one, minutes=0.15).counts["cold_starts"], "time after the start")
+    for step in (10, 60):
+        now = timezone.now()
+        _, cells = place.source.cells(one, now - dt.timedelta(minutes=5), now, now, step)
+        starts = [cell for cell in cells if cell.counts["cold_starts"]]
+        assert [(cell.counts["cold_starts"], sum(cell.start_buckets)) for cell in starts] == [(1, 1)]
+        assert ready.timestamp() - step < starts[0].at < now.timestamp()
+
+    # What had long been ready when Prometheus was told of it did not start then.
+    other = Scope((version,), old.pk)
+    assert prometheus.ask(place.url, f'pilothouse_instance_cold_start_seconds{{instance_id="{old.pk}"}}')
+    assert place.total(other).counts["cold_starts"] == 0
 
 
 def test_use_comes_from_the_kubelets_where_prometheus_reads_them(place: Place, fleet: Fleet) -> None:
@@ -255,30 +185,17 @@ def _all_of(place: Place, count: int, scope: Scope | None = None) -> Cell | None
     ],
 )
 def test_trouble_is_told_with_the_answer_and_without_secrets(status: int, body: bytes, said: str) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    class Handler(QuietHandler):
+        def post(self) -> None:
+            self.body()
+            self.answer(status, body)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
     now = timezone.now()
-    try:
-        asked = PrometheusSource(f"http://user:hunter2@127.0.0.1:{server.server_address[1]}", token="hunter3")
+    with Server(Handler).running() as server:
+        asked = PrometheusSource(f"http://user:hunter2@{server.address}", token="hunter3")
         with pytest.raises(SourceUnavailable) as caught:
             asked.total(Scope((uuid.uuid4(),)), now - dt.timedelta(hours=1), now, now)
         asked.close()
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
     assert said in caught.value.message
     assert "hunter" not in caught.value.message
 

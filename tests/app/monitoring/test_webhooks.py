@@ -6,9 +6,7 @@ import hmac
 import ipaddress
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -25,49 +23,36 @@ from monitoring.models import Delivery, Webhook
 from monitoring.services import webhooks
 from tests.app import factories
 from tests.app.monitoring.conftest import Fleet
+from tests.support.http import QuietHandler, Server
 
 
-class Receiver(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Receiver(Server):
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         self.answers: list[int] = []
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook?a=1"
+        return f"{super().url}/hook?a=1"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Receiver
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+    def post(self) -> None:
+        body = self.body()
         self.server.got.append((self.path, dict(self.headers), body))
         status = self.server.answers.pop(0) if self.server.answers else 200
-        self.send_response(status)
-        if status in (301, 302):
-            self.send_header("Location", "http://169.254.169.254/latest/meta-data/")
-        self.send_header("Content-Length", "4")
-        self.end_headers()
-        self.wfile.write(b"okay")
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        moved = {"Location": "http://169.254.169.254/latest/meta-data/"} if status in (301, 302) else {}
+        self.answer(status, b"okay", **moved)
 
 
 @pytest.fixture
 def receiver(settings: Any) -> Iterator[Receiver]:
     settings.PILOTHOUSE_WEBHOOKS_TO_PRIVATE = True
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Receiver().running() as server:
+        yield server
 
 
 @pytest.fixture
