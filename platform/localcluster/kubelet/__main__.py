@@ -23,6 +23,7 @@ from localcluster.kubelet.isolation import Isolation, probe
 from localcluster.kubelet.network import Addresses
 from localcluster.kubelet.nodes import NodeKeeper, NodeSpec, machine_memory, parse_simulated
 from localcluster.kubelet.processes import ShimServer
+from localcluster.kubelet.registry import Registry
 from localcluster.kubelet.server import Server
 from localcluster.kubelet.stats import PERIOD, Stats
 from localcluster.resources import NODES, SERVICES
@@ -58,6 +59,7 @@ async def run(options: Options) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client.from_kubeconfig(options.kubeconfig, user_agent="kubelet"))
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        registry = await stack.enter_async_context(Registry())
         services = Watcher(client, SERVICES)
         host = Host(
             client=client,
@@ -65,7 +67,7 @@ async def run(options: Options) -> None:
             address=_ADDRESS,
             isolation=isolation,
             shims=ShimServer(),
-            images=Images(),
+            images=Images(registry),
             addresses=Addresses(options.data),
             cgroups=Cgroups(options.data),
             session=session,

@@ -6,47 +6,62 @@ import asyncio
 import contextlib
 import json
 import logging
-import signal
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import aiohttp
 
 from localcluster.client import ApiError, Object
+from localcluster.events import Recorder
 from localcluster.kubelet import launch
-from localcluster.kubelet.attempts import container_id, terminated
+from localcluster.kubelet.attempts import PodRecord, container_id, terminated
+from localcluster.kubelet.backoff import Backoff, go_duration
+from localcluster.kubelet.ending import terminate
 from localcluster.kubelet.environment import ConfigError
+from localcluster.kubelet.health import Health
 from localcluster.kubelet.hooks import run_command, run_hook
+from localcluster.kubelet.host import Host
 from localcluster.kubelet.images import InvalidImageName, Runtime
-from localcluster.kubelet.probes import Kind, Prober
+from localcluster.kubelet.keyring import Credential
+from localcluster.kubelet.probes import Target
 from localcluster.kubelet.processes import Shim, StartError, read_exit, unknown_exit
 from localcluster.kubelet.pulling import runtime_for
 from localcluster.kubelet.status import View
 
-if TYPE_CHECKING:
-    from localcluster.kubelet.pod import PodWorker
-
 log = logging.getLogger(__name__)
 
-_FIRST_BACKOFF = 10.0
-_LAST_BACKOFF = 300.0
 _RESET_AFTER = 600.0  # a container that ran this long starts over with restarting at once
 _CRASH_LOOP_SHOWN_AFTER = 1.0  # seconds a finished container is shown as terminated before as waiting
 _HOOK_SECONDS = 60.0
 _CONFIG_RETRY = (1.0, 2.0, 5.0, 10.0)
 
 
-def go_duration(seconds: float) -> str:
-    """A duration as Go prints it: 10s, 1m20s, 5m0s."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+class Owner(Protocol):
+    """What a container asks of its pod."""
+
+    host: Host
+    pod: Object
+    events: Recorder
+    record: PodRecord
+    address: str | None
+    gone: bool
+
+    def changed(self) -> None:
+        """Something that the status shows has changed."""
+
+    def surroundings(self, container: str) -> launch.Surroundings:
+        """What the container of that name finds around it now."""
+
+    async def credentials(self, repository: str) -> Sequence[Credential]:
+        """What the pod's pull secrets hold for a repository."""
 
 
 class Container:
     """Runs one container; `view` always shows its present state and `changed` is called when that turns."""
 
-    def __init__(self, pod: PodWorker, spec: Object, init: bool) -> None:
+    def __init__(self, pod: Owner, spec: Object, init: bool) -> None:
         self.pod = pod
         self.spec = spec
         self.view = View(spec=spec, init=init)
@@ -54,9 +69,9 @@ class Container:
             self.view.state = {"waiting": {"reason": "PodInitializing"}}
         self.shim: Shim | None = None
         self.environment: dict[str, str] = {}
-        self._backoff = 0.0
+        self._backoff = Backoff(at_once=True)
         self._stopping = False
-        self._probes: list[asyncio.Task[None]] = []
+        self._health = Health(self.view, self)
         self._recovered = False
         self._recovery = asyncio.Lock()
         self._starting: asyncio.Future[Shim] | None = None
@@ -79,13 +94,18 @@ class Container:
         return "OnFailure" if self.view.init and policy == "Always" else policy
 
     @property
-    def label(self) -> str:
-        metadata = self.pod.pod["metadata"]
-        return f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+    def _label(self) -> str:
+        return launch.label(self.pod.pod)
 
     def event(self, kind: str, reason: str, message: str) -> None:
         record = self.pod.events.normal if kind == "Normal" else self.pod.events.warning
         record(self.pod.pod, reason, message, self.field_path)
+
+    def changed(self) -> None:
+        self.pod.changed()
+
+    async def credentials(self, repository: str) -> Sequence[Credential]:
+        return await self.pod.credentials(repository)
 
     async def run(self) -> None:
         """Start and restart as the policy says; returns when the container is not to run any more."""
@@ -148,7 +168,7 @@ class Container:
     # Starting
 
     async def _start(self) -> None:
-        runtime = await runtime_for(self)
+        runtime = await runtime_for(self.pod.host.images, self.spec, self)
         config = await self._configure(runtime)
         directory = config["directory"]
         self.view.image_id = runtime.image_id
@@ -165,12 +185,12 @@ class Container:
             return
         self._starting = None
         self.event("Normal", "Started", "Container started")
-        failure = await run_hook(self, "postStart", _HOOK_SECONDS)
+        failure = await run_hook(self._hook("postStart"), self._target(), _HOOK_SECONDS)
         if failure is not None:
             self.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
             self.shim.kill()
         self._running(self.pod.record.attempt(self.name, self.view.restarts))
-        log.debug("started %s in %s", self.label, directory)
+        log.debug("started %s in %s", self._label, directory)
 
     def _failed_to_start(self, reason: str) -> None:
         text = (
@@ -190,12 +210,16 @@ class Container:
         attempt = 0
         while True:
             try:
-                return await launch.configuration(self, runtime)
+                around = self.pod.surroundings(self.name)
+                config = await launch.configuration(around, self.spec, self.view.restarts, runtime)
             except ConfigError as error:
                 self.event("Warning", "Failed", f"Error: {error}")
                 self.wait("CreateContainerConfigError", str(error))
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-                log.info("%s: configuration of %s: %s", self.label, self.name, error)
+                log.info("%s: configuration of %s: %s", self._label, self.name, error)
+            else:
+                self.environment = config["env"]
+                return config
             await asyncio.sleep(_CONFIG_RETRY[min(attempt, len(_CONFIG_RETRY) - 1)])
             attempt += 1
 
@@ -208,69 +232,35 @@ class Container:
 
     # Running
 
-    def _running(self, directory: Any) -> None:
+    def _running(self, directory: Path) -> None:
         shim = self.shim
         if shim is None:
             return
         self.view.state = {"running": {"startedAt": launch.stamp(shim.started_at)}}
         self.view.container_id = container_id(directory)
         self.view.user = launch.user_of(self.pod.pod, self.spec, self.pod.host)
-        self.view.started = not self.spec.get("startupProbe")
-        plain_init = self.view.init and not self.view.is_sidecar
-        self.view.ready = self.view.started and not self.spec.get("readinessProbe") and not plain_init
-        self.pod.changed()
-        self._start_probes()
+        self._health.begin(self._target())
 
-    def _start_probes(self) -> None:
-        if self.spec.get("startupProbe"):
-            self._probe("Startup", self.spec["startupProbe"], self._on_startup)
-        else:
-            self._start_later_probes()
+    def _target(self) -> Target:
+        host = self.pod.host
+        return Target(self.spec, self.pod.address or host.address, host.session, self.command)
 
-    def _start_later_probes(self) -> None:
-        if self.spec.get("readinessProbe"):
-            self._probe("Readiness", self.spec["readinessProbe"], self._on_readiness)
-        if self.spec.get("livenessProbe"):
-            self._probe("Liveness", self.spec["livenessProbe"], self._on_liveness)
+    def _hook(self, kind: str) -> Object:
+        return (self.spec.get("lifecycle") or {}).get(kind) or {}
 
-    def _probe(self, kind: Kind, spec: Object, changed: Callable[[bool], None]) -> None:
-        address = self.pod.address or self.pod.host.address
-        prober = Prober(kind, spec, self.spec, address, self.pod.host.session, self.command)
+    def unhealthy(self, text: str) -> None:
+        if not self._stopping:
+            self.event("Warning", "Unhealthy", text)
 
-        def failed(text: str) -> None:
-            if not self._stopping:
-                self.event("Warning", "Unhealthy", text)
-
-        self._probes.append(asyncio.get_running_loop().create_task(prober.run(changed, failed)))
-
-    def _on_startup(self, passed: bool) -> None:
-        if not passed:
-            self._kill_unhealthy("startup", self.spec["startupProbe"])
-            return
-        self.view.started = True
-        self.view.ready = not self.spec.get("readinessProbe")
-        # The startup probe has done its work; its own task is the caller and ends with the container.
-        self._probes[0].cancel()
-        self._start_later_probes()
-        self.pod.changed()
-
-    def _on_readiness(self, ready: bool) -> None:
-        if self.view.ready != ready:
-            self.view.ready = ready
-            self.pod.changed()
-
-    def _on_liveness(self, alive: bool) -> None:
-        if not alive:
-            self._kill_unhealthy("liveness", self.spec["livenessProbe"])
-
-    def _kill_unhealthy(self, kind: str, probe: Object) -> None:
+    def doomed(self, kind: str, probe: Object) -> None:
         if self._stopping or self.shim is None:
             return
         self.event("Normal", "Killing", f"Container {self.name} failed {kind} probe, will be restarted")
         grace = probe.get("terminationGracePeriodSeconds")
         if grace is None:
             grace = self.pod.pod["spec"].get("terminationGracePeriodSeconds", 30)
-        self.pod.host.spawn(self._end_process(self.shim, float(grace)))
+        until = time.monotonic() + float(grace)
+        self.pod.host.spawn(terminate(self.shim, self.spec, lambda: until))
 
     async def _watch(self) -> None:
         """Wait for the end of the running container."""
@@ -280,8 +270,8 @@ class Container:
         outcome = await shim.wait()
         self._ended(self.pod.record.attempt(self.name, self.view.restarts), outcome)
 
-    def _ended(self, directory: Any, outcome: dict[str, Any]) -> None:
-        self._stop_probes()
+    def _ended(self, directory: Path, outcome: dict[str, Any]) -> None:
+        self._health.end()
         self.shim = None
         self.view.container_id = container_id(directory)
         self.view.state = {"terminated": terminated(directory, outcome, self.spec)}
@@ -290,13 +280,8 @@ class Container:
         self.pod.host.cgroups.remove(launch.group_name(self.pod.pod, self.name, self.view.restarts))
         ran = outcome.get("finishedAt", 0) - outcome.get("startedAt", 0)
         if outcome.get("startedAt") and ran > _RESET_AFTER:
-            self._backoff = 0.0
+            self._backoff.reset()
         self.pod.changed()
-
-    def _stop_probes(self) -> None:
-        for task in self._probes:
-            task.cancel()
-        self._probes = []
 
     # Restarting
 
@@ -309,14 +294,14 @@ class Container:
 
     async def _back_off(self) -> None:
         """Pause between restarts: none, then 10 s doubling to 5 minutes."""
-        pause, self._backoff = self._backoff, min(_LAST_BACKOFF, max(_FIRST_BACKOFF, self._backoff * 2))
+        pause = self._backoff.next()
         if not pause:
             return
-        self.event("Warning", "BackOff", f"Back-off restarting failed container {self.name} in pod {self.label}")
+        self.event("Warning", "BackOff", f"Back-off restarting failed container {self.name} in pod {self._label}")
         await asyncio.sleep(_CRASH_LOOP_SHOWN_AFTER)
         if self.view.terminated:
             self.view.last_state = self.view.state
-        text = f"back-off {go_duration(pause)} restarting failed container={self.name} pod={self.label}"
+        text = f"back-off {go_duration(pause)} restarting failed container={self.name} pod={self._label}"
         self.wait("CrashLoopBackOff", text)
         await asyncio.sleep(pause - _CRASH_LOOP_SHOWN_AFTER)
 
@@ -344,35 +329,14 @@ class Container:
         if shim is None:
             return
         self.event("Normal", "Killing", f"Stopping container {self.name}")
-        failure = await run_hook(self, "preStop", deadline() - time.monotonic())
+        hook = self._hook("preStop")
+        failure = await run_hook(hook, self._target(), deadline() - time.monotonic())
         if failure is not None:
             self.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {failure}")
-        hooked = bool((self.spec.get("lifecycle") or {}).get("preStop"))
         # A preStop hook that used up the grace period leaves two seconds to stop, as the real kubelet does.
         floor = time.monotonic() + 2.0
-        await self._terminate(shim, lambda: max(floor, deadline()) if hooked else deadline())
+        await terminate(shim, self.spec, lambda: max(floor, deadline()) if hook else deadline())
         self._ended(self.pod.record.attempt(self.name, self.view.restarts), await shim.wait())
-
-    async def _end_process(self, shim: Shim, grace: float) -> None:
-        until = time.monotonic() + grace
-        await self._terminate(shim, lambda: until)
-
-    async def _terminate(self, shim: Shim, deadline: Callable[[], float]) -> None:
-        shim.signal(_stop_signal(self.spec))
-        ended = asyncio.ensure_future(shim.wait())
-        try:
-            while not ended.done():
-                left = deadline() - time.monotonic()
-                if left <= 0:
-                    shim.kill()
-                    await ended
-                    return
-                # A second DELETE may bring the deadline nearer, so look again now and then.
-                await asyncio.wait({ended}, timeout=min(left, 0.1))
-        finally:
-            ended.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ended
 
     def give_up(self) -> None:
         """The pod is ending: a container waiting to restart ends as it last did, one that never ran as lost."""
@@ -386,11 +350,19 @@ class Container:
             self.view.state["terminated"].pop("containerID", None)
             self.view.ready = self.view.started = False
 
+    # Commands inside
+
+    def execute(self, argv: list[str], streams: tuple[int, int, int], tty: bool = False) -> asyncio.StreamReader:
+        """Start a command with (stdin, stdout, stderr); its pid (or error) and exit code come as JSON lines.
+
+        StartError when the container does not run. The descriptors stay the caller's to close.
+        """
+        if self.shim is None:
+            raise StartError("the container is not running")
+        around = self.pod.surroundings(self.name)
+        config = launch.exec_configuration(around, self.spec, self.shim, self.environment, argv, tty)
+        return self.pod.host.shims.execute(config, *streams)
+
     async def command(self, argv: list[str], timeout: float) -> tuple[int | None, str]:  # noqa: ASYNC109
-        """Run a command inside; (exit code, output), code None when it took too long."""
-        return await run_command(self, argv, timeout)
-
-
-def _stop_signal(spec: Object) -> int:
-    name = (spec.get("lifecycle") or {}).get("stopSignal") or "SIGTERM"
-    return getattr(signal, name, signal.SIGTERM)
+        """Run a command; (exit code, output), code None when it took too long."""
+        return await run_command(self.execute, argv, timeout)

@@ -189,3 +189,20 @@ def command_line(container: Object, variables: Mapping[str, str], default: list[
     command, args = container.get("command") or [], container.get("args") or []
     line = [*command, *args] if command else [*default, *args]
     return [expand(text, variables) for text in line]
+
+
+def device_variables(pod: Object, devices: Mapping[str, list[str]], container: str) -> dict[str, str]:
+    """Which of the pod's `devices` (ids by resource) a container may use, as NVIDIA's runtime is told.
+
+    Main containers share them out in their order; init containers use the first ones before that.
+    """
+    start = 0
+    main = pod["spec"]["containers"]
+    for entry in [*main, *(pod["spec"].get("initContainers") or ())]:
+        limits = (entry.get("resources") or {}).get("limits") or {}
+        for name, ids in devices.items():
+            count = int(limits.get(name, 0))
+            if entry["name"] == container and count:
+                return {"NVIDIA_VISIBLE_DEVICES": ",".join(ids[start : start + count])}
+            start += count if entry in main else 0
+    return {"NVIDIA_VISIBLE_DEVICES": "void"} if devices else {}

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from aiohttp import WSMsgType, web
 
 from localcluster.client import Object
-from localcluster.kubelet import launch
 from localcluster.kubelet.containers import Container
 from localcluster.kubelet.processes import StartError, stream_of
 
@@ -81,18 +80,17 @@ async def serve_exec(request: web.Request, container: Container) -> web.StreamRe
     argv = request.query.getall("command", [])
     if not argv:
         raise web.HTTPBadRequest(text="you must specify at least 1 command for the container")
-    shim = container.shim
+    running = container.shim is not None
     socket = web.WebSocketResponse(protocols=_PROTOCOLS, heartbeat=30.0, max_msg_size=2**20)
     await socket.prepare(request)
-    if shim is None:
+    if not running:
         # Told inside the stream: a refused handshake makes clients try another protocol and hide the reason.
         await _finish(socket, _internal(f'unable to upgrade connection: container not found ("{container.name}")'))
         return socket
     tty = _flag(request, "tty")
     pipes = _pipes(_flag(request, "stdin"), _flag(request, "stderr") and not tty, tty)
     try:
-        config = launch.exec_configuration(container, shim, argv, tty)
-        answers = container.pod.host.shims.execute(config, *pipes.given)
+        answers = container.execute(argv, pipes.given, tty)
     except StartError as error:
         await _finish(socket, _internal(str(error)))
         return socket

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import os
 import pwd
 import re
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localcluster.client import Object
+from localcluster.kubelet.attempts import PodRecord
 from localcluster.kubelet.environment import ConfigError, command_line, declared, expand, service_links
 from localcluster.kubelet.host import NOBODY, Host
 from localcluster.kubelet.images import Runtime
-from localcluster.kubelet.processes import Shim, stream_of
+from localcluster.kubelet.processes import Shim
 from localcluster.quantity import milli, whole
 from localcluster.times import rfc3339
-
-if TYPE_CHECKING:
-    from localcluster.kubelet.containers import Container
 
 _SITE = Path(__file__).parent / "pod_site"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,7 +28,29 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT_KINDS = ("configMap", "secret", "downwardAPI", "projected")
 _LOG_LIMIT = 10 * 1024 * 1024
 _LOG_FILES = 5
-_OUTPUT = 10240
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a container finds around it: its pod as that is now, and what the kubelet has set up for the pod.
+
+    `volumes` are directories by the volumes' names, `addresses` podIP and hostIP, `allocatable` the node's amounts,
+    `devices` the variables that name the container's share of the pod's devices.
+    """
+
+    pod: Object
+    host: Host
+    record: PodRecord
+    volumes: Mapping[str, Path]
+    addresses: Mapping[str, str]
+    allocatable: Mapping[str, str]
+    devices: Mapping[str, str]
+
+
+def label(pod: Object) -> str:
+    """The pod as the kubelet names it in its messages."""
+    metadata = pod["metadata"]
+    return f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
 
 
 def stamp(seconds: float) -> str:
@@ -63,17 +81,18 @@ def group_name(pod: Object, container: str, number: int) -> str:
     return f"{pod['metadata']['uid']}-{container}-{number}"
 
 
-async def configuration(container: Container, runtime: Runtime) -> dict[str, Any]:
-    """The shim's configuration; makes the attempt's directory. ConfigError when something it names is missing."""
-    worker, spec = container.pod, container.spec
-    pod, host = worker.pod, worker.host
+async def configuration(around: Surroundings, spec: Object, number: int, runtime: Runtime) -> dict[str, Any]:
+    """The shim's configuration for attempt `number` of the container `spec`; makes the attempt's directory.
+
+    ConfigError when something that the container names is missing.
+    """
+    pod, host = around.pod, around.host
     uid, gid = user_of(pod, spec, host)
-    _check_user(pod, spec, uid, container)
+    _check_user(pod, spec, uid, host)
     isolated = host.isolation != "none"
-    number = container.view.restarts
-    mounts = _mounts(container)
-    environment = await _environment(container, runtime, isolated)
-    directory = worker.record.begin(container.name, number)
+    mounts = _mounts(around, spec)
+    environment = await _environment(around, spec, number, runtime)
+    directory = around.record.begin(spec["name"], number)
     root = directory / "root"
     _make_root(root, runtime, uid, gid)
     log_file = directory / "termination-log"
@@ -82,7 +101,7 @@ async def configuration(container: Container, runtime: Runtime) -> dict[str, Any
     mounts.append({"source": str(log_file), "target": spec.get("terminationMessagePath") or "/dev/termination-log"})
     mounts += [{"source": place, "target": place, "readonly": True} for place in runtime.directories]
     mounts.append({"source": str(_SITE), "target": "/runtime/site", "readonly": True})
-    mounts.append({"source": str(worker.hosts_file()), "target": "/etc/hosts", "readonly": True})
+    mounts.append({"source": str(_hosts_file(around)), "target": "/etc/hosts", "readonly": True})
     argv = command_line(spec, environment, ["python3"] if runtime.name.startswith("python") else ["R", "--no-save"])
     cwd = spec.get("workingDir") or "/"
     if not isolated:
@@ -90,9 +109,8 @@ async def configuration(container: Container, runtime: Runtime) -> dict[str, Any
     limits = (spec.get("resources") or {}).get("limits") or {}
     memory = whole(limits["memory"]) if limits.get("memory") else None
     cpu = milli(limits["cpu"]) if limits.get("cpu") else None
-    group = host.cgroups.create(group_name(pod, container.name, number), cpu, memory) if memory or cpu else None
+    group = host.cgroups.create(group_name(pod, spec["name"], number), cpu, memory) if memory or cpu else None
     own, shared = spec.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
-    container.environment = environment
     return {
         "directory": str(directory),
         "root": str(root),
@@ -120,17 +138,30 @@ def _fs_group(context: Object) -> list[int]:
     return [context["fsGroup"]] if context.get("fsGroup") is not None else []
 
 
-def _check_user(pod: Object, spec: Object, uid: int, container: Container) -> None:
+def _check_user(pod: Object, spec: Object, uid: int, host: Host) -> None:
     own, shared = spec.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
-    if not switches_user(container.pod.host):
+    if not switches_user(host):
         return
     if uid == 0 and own.get("runAsNonRoot", shared.get("runAsNonRoot")):
-        text = f'container\'s runAsUser breaks non-root policy (pod: "{container.label}", container: {container.name})'
+        text = f'container\'s runAsUser breaks non-root policy (pod: "{label(pod)}", container: {spec["name"]})'
         raise ConfigError(text)
 
 
 def hostname(pod: Object) -> str:
     return (pod["spec"].get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
+
+
+def _hosts_file(around: Surroundings) -> Path:
+    """The pod's /etc/hosts, written anew."""
+    path = around.record.directory / "hosts"
+    lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost"]
+    lines += ["::1\tlocalhost ip6-localhost ip6-loopback", f"{around.addresses['podIP']}\t{hostname(around.pod)}"]
+    aliases = around.pod["spec"].get("hostAliases") or []
+    if aliases:
+        lines += ["", "# Entries added by HostAliases."]
+        lines += ["\t".join([alias["ip"], *(alias.get("hostnames") or [])]) for alias in aliases]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def _make_root(root: Path, runtime: Runtime, uid: int, gid: int) -> None:
@@ -149,12 +180,12 @@ def _make_root(root: Path, runtime: Runtime, uid: int, gid: int) -> None:
             os.chown(path, uid, gid)
 
 
-async def _environment(container: Container, runtime: Runtime, isolated: bool) -> dict[str, str]:
-    worker, spec = container.pod, container.spec
-    pod, host = worker.pod, worker.host
+async def _environment(around: Surroundings, spec: Object, number: int, runtime: Runtime) -> dict[str, str]:
+    pod, host = around.pod, around.host
     metadata = pod["metadata"]
     uid, _ = user_of(pod, spec, host)
-    root = worker.record.attempt(container.name, container.view.restarts) / "root"
+    isolated = host.isolation != "none"
+    root = around.record.attempt(spec["name"], number) / "root"
     home = "/root" if uid == 0 and os.geteuid() == 0 else "/home/user"
     binaries = "/runtime/bin" if isolated else str(root / "runtime/bin")
     links = [] if not runtime.links else [binaries]
@@ -163,20 +194,20 @@ async def _environment(container: Container, runtime: Runtime, isolated: bool) -
         "HOSTNAME": hostname(pod),
         "HOME": home if isolated else str(root) + home,
         **runtime.env,
-        "LOCALCLUSTER_POD_IP": worker.address or "",
+        "LOCALCLUSTER_POD_IP": around.addresses["podIP"],
     }
     if uid == os.geteuid() and uid not in (0, NOBODY):
         with contextlib.suppress(KeyError):
             base["USER"] = pwd.getpwuid(uid).pw_name
-    base |= _links(container, metadata["namespace"])
-    base |= worker.devices_env(container.name)
+    base |= _links(around)
+    base |= around.devices
     declaration = await declared(
         pod,
         spec,
         partial(host.lookup, metadata["namespace"]),
         base=base,
-        addresses=worker.downward_addresses(),
-        allocatable=worker.allocatable(),
+        addresses=around.addresses,
+        allocatable=around.allocatable,
     )
     site = "/runtime/site" if isolated else str(_SITE)
     own = declaration.get("PYTHONPATH")
@@ -184,9 +215,9 @@ async def _environment(container: Container, runtime: Runtime, isolated: bool) -
     return declaration
 
 
-def _links(container: Container, namespace: str) -> dict[str, str]:
-    services = list(container.pod.host.services.objects.values())
-    own = namespace if container.pod.pod["spec"].get("enableServiceLinks", True) else None
+def _links(around: Surroundings) -> dict[str, str]:
+    services = list(around.host.services.objects.values())
+    own = around.pod["metadata"]["namespace"] if around.pod["spec"].get("enableServiceLinks", True) else None
     links: dict[str, str] = {}
     kubernetes = [s for s in services if s["metadata"]["name"] == "kubernetes"]
     links |= service_links(kubernetes, "default")
@@ -195,19 +226,18 @@ def _links(container: Container, namespace: str) -> dict[str, str]:
     return links
 
 
-def _mounts(container: Container) -> list[dict[str, Any]]:
-    paths = container.pod.volume_paths
-    pod = container.pod.pod
+def _mounts(around: Surroundings, spec: Object) -> list[dict[str, Any]]:
+    pod = around.pod
     mounts = []
     kept = {
         volume["name"] for volume in pod["spec"].get("volumes") or () if any(volume.get(kind) for kind in _KEPT_KINDS)
     }
-    for mount in container.spec.get("volumeMounts") or []:
-        source = paths[mount["name"]]
+    for mount in spec.get("volumeMounts") or []:
+        source = around.volumes[mount["name"]]
         sub = mount.get("subPath") or ""
         if mount.get("subPathExpr"):
             names = {"POD_NAME": pod["metadata"]["name"]} | {
-                entry["name"]: entry.get("value", "") for entry in container.spec.get("env") or []
+                entry["name"]: entry.get("value", "") for entry in spec.get("env") or []
             }
             sub = expand(mount["subPathExpr"], names)
         if sub:
@@ -248,28 +278,32 @@ def _without_mounts(
     return [rewrite(text) for text in argv], environment, rewrite(cwd) if spec.get("workingDir") else str(root)
 
 
-def exec_configuration(container: Container, shim: Shim, argv: list[str], tty: bool) -> dict[str, Any]:
-    """What running a command in a container needs; its environment is the container's own."""
-    worker = container.pod
-    uid, gid = user_of(worker.pod, container.spec, worker.host)
-    environment = container.environment or _environment_of(shim.pid)
-    shared = worker.pod["spec"].get("securityContext") or {}
-    isolated = worker.host.isolation != "none"
-    cwd = container.spec.get("workingDir") or "/"
+def exec_configuration(
+    around: Surroundings, spec: Object, shim: Shim, environment: Mapping[str, str], argv: list[str], tty: bool
+) -> dict[str, Any]:
+    """What running a command in a container needs; `environment` is what the container was started with.
+
+    That of a container which an earlier kubelet started is empty: it is read from its process.
+    """
+    pod, host = around.pod, around.host
+    uid, gid = user_of(pod, spec, host)
+    shared = pod["spec"].get("securityContext") or {}
+    isolated = host.isolation != "none"
+    cwd = spec.get("workingDir") or "/"
     if not isolated:
-        rewrite = _rewriter(_mounts(container))
+        rewrite = _rewriter(_mounts(around, spec))
         argv = [rewrite(text) for text in argv]
     return {
         "pid": shim.pid,
-        "isolation": worker.host.isolation,
+        "isolation": host.isolation,
         "argv": argv,
-        "env": environment | ({"TERM": "xterm"} if tty else {}),
+        "env": dict(environment or _environment_of(shim.pid)) | ({"TERM": "xterm"} if tty else {}),
         "cwd": cwd if isolated else str(shim.directory / "root"),
         "uid": uid,
         "gid": gid,
         "groups": sorted({gid, *shared.get("supplementalGroups", []), *_fs_group(shared)}),
-        "switch_user": switches_user(worker.host),
-        "privilege_escalation": (container.spec.get("securityContext") or {}).get("allowPrivilegeEscalation", uid == 0),
+        "switch_user": switches_user(host),
+        "privilege_escalation": (spec.get("securityContext") or {}).get("allowPrivilegeEscalation", uid == 0),
         "tty": tty,
     }
 
@@ -282,33 +316,3 @@ def _environment_of(pid: int) -> dict[str, str]:
         return {"PATH": _SYSTEM_PATH}
     pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
     return {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, _, value in pairs}
-
-
-async def finish_command(
-    answers: asyncio.StreamReader,
-    output: int,
-    timeout: float,  # noqa: ASYNC109 - the command is killed, not only left
-) -> tuple[int | None, str]:
-    """Wait for a command: (exit code, output), code None when it was killed for taking too long."""
-    stream = stream_of(output)
-    pid: int | None = None
-
-    async def work() -> tuple[int, str]:
-        nonlocal pid
-        first = json.loads(await answers.readline() or b"{}")
-        if "error" in first:
-            return 126, first["error"]
-        pid = first.get("pid")
-        text = b""
-        while data := await stream.read(65536):
-            text = (text + data)[:_OUTPUT]
-        last = json.loads(await answers.readline() or b'{"exitCode": 1}')
-        return last["exitCode"], text.decode("utf-8", "replace")
-
-    try:
-        return await asyncio.wait_for(work(), timeout)
-    except TimeoutError:
-        if pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return None, ""

@@ -16,8 +16,10 @@ from localcluster.controllers.pods import is_terminal
 from localcluster.kubelet import storage
 from localcluster.kubelet.attempts import PodRecord
 from localcluster.kubelet.containers import Container
+from localcluster.kubelet.environment import device_variables
 from localcluster.kubelet.host import Host
-from localcluster.kubelet.launch import hostname, user_of
+from localcluster.kubelet.keyring import Credential, credentials, pull_secrets
+from localcluster.kubelet.launch import Surroundings, user_of
 from localcluster.kubelet.reporter import Reporter
 from localcluster.kubelet.status import Facts, pod_status
 from localcluster.kubelet.volumes import MountError, Source, prepare
@@ -80,28 +82,29 @@ class PodWorker:
     def allocatable(self) -> dict[str, str]:
         return self.node.get("status", {}).get("allocatable") or {}
 
-    def devices_env(self, container: str) -> dict[str, str]:
-        """Which of the pod's devices a container may use, as NVIDIA's runtime is told."""
-        start = 0
-        for entry in [*self.main, *self.init]:
-            limits = (entry.spec.get("resources") or {}).get("limits") or {}
-            for name, ids in self.devices.items():
-                count = int(limits.get(name, 0))
-                if entry.name == container and count:
-                    return {"NVIDIA_VISIBLE_DEVICES": ",".join(ids[start : start + count])}
-                start += 0 if entry.view.init else count
-        return {"NVIDIA_VISIBLE_DEVICES": "void"} if self.devices else {}
+    def surroundings(self, container: str) -> Surroundings:
+        """What a container finds around it now."""
+        return Surroundings(
+            pod=self.pod,
+            host=self.host,
+            record=self.record,
+            volumes=self.volume_paths,
+            addresses=self.downward_addresses(),
+            allocatable=self.allocatable(),
+            devices=device_variables(self.pod, self.devices, container),
+        )
 
-    def hosts_file(self) -> Path:
-        path = self.record.directory / "hosts"
-        lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost"]
-        lines += ["::1\tlocalhost ip6-localhost ip6-loopback", f"{self.address}\t{hostname(self.pod)}"]
-        aliases = self.pod["spec"].get("hostAliases") or []
-        if aliases:
-            lines += ["", "# Entries added by HostAliases."]
-            lines += ["\t".join([alias["ip"], *(alias.get("hostnames") or [])]) for alias in aliases]
-        path.write_text("\n".join(lines) + "\n")
-        return path
+    async def credentials(self, repository: str) -> list[Credential]:
+        """What the pod's pull secrets hold for a repository; a pull is tried without those that cannot be read."""
+        namespace = self.pod["metadata"]["namespace"]
+        secrets, missing = await pull_secrets(self.pod, partial(self.host.lookup, namespace))
+        if missing:
+            text = (
+                f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
+                "attempting to pull the image may not succeed."
+            )
+            self.events.warning(self.pod, "FailedToRetrieveImagePullSecret", text)
+        return credentials(secrets, repository)
 
     # Life
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from localcluster.client import Object
+from localcluster.kubelet.failures import failed, system_words
 
 Kind = Literal["Startup", "Readiness", "Liveness"]
 Command = Callable[[list[str], float], Awaitable[tuple[int | None, str]]]
@@ -49,24 +50,23 @@ class Result:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The container that is asked: its spec (for names of ports), its address, and by what means."""
+
+    container: Object
+    address: str
+    session: aiohttp.ClientSession
+    command: Command
+
+
 class Prober:
     """Runs one probe of one container until cancelled."""
 
-    def __init__(
-        self,
-        kind: Kind,
-        spec: Object,
-        container: Object,
-        address: str,
-        session: aiohttp.ClientSession,
-        command: Command,
-    ) -> None:
+    def __init__(self, kind: Kind, spec: Object, target: Target) -> None:
         self.kind = kind
         self.spec = spec
-        self.container = container
-        self.address = address
-        self.session = session
-        self.command = command
+        self.target = target
         self.period = float(spec.get("periodSeconds") or 10)
         self.timeout = float(spec.get("timeoutSeconds") or 1)
         self.verdict = Verdict(spec.get("failureThreshold") or 3, spec.get("successThreshold") or 1)
@@ -110,9 +110,9 @@ class Prober:
             return await self._http(self.spec["httpGet"])
         if self.spec.get("tcpSocket"):
             action = self.spec["tcpSocket"]
-            return await self._tcp(action.get("host") or self.address, self._port(action["port"]))
+            return await self._tcp(action.get("host") or self.target.address, self._port(action["port"]))
         if self.spec.get("exec"):
-            code, output = await self.command(self.spec["exec"]["command"], self.timeout)
+            code, output = await self.target.command(self.spec["exec"]["command"], self.timeout)
             if code is None:
                 return Result(
                     False,
@@ -125,13 +125,13 @@ class Prober:
     def _port(self, port: int | str) -> int:
         if isinstance(port, int):
             return port
-        for entry in self.container.get("ports") or []:
+        for entry in self.target.container.get("ports") or []:
             if entry.get("name") == port:
                 return entry["containerPort"]
         return int(port) if port.isdigit() else 0
 
     async def _http(self, action: Object) -> Result:
-        host, port = action.get("host") or self.address, self._port(action["port"])
+        host, port = action.get("host") or self.target.address, self._port(action["port"])
         scheme = (action.get("scheme") or "HTTP").lower()
         path = action.get("path") or "/"
         url = f"{scheme}://{host}:{port}{path if path.startswith('/') else '/' + path}"
@@ -139,7 +139,7 @@ class Prober:
         headers.setdefault("User-Agent", "kube-probe/1.36")
         headers.setdefault("Accept", "*/*")
         try:
-            async with self.session.get(
+            async with self.target.session.get(
                 url,
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=self.timeout),
@@ -157,13 +157,10 @@ class Prober:
         except TimeoutError:
             waiting = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
             return Result(False, f'Get "{url}": {waiting}')
-        except aiohttp.ClientConnectorError as error:
-            reason = _reason(error.os_error)
-            return Result(False, f'Get "{url}": dial tcp {host}:{port}: connect: {reason}')
-        except aiohttp.ServerDisconnectedError:
-            return Result(False, f'Get "{url}": EOF')
-        except (aiohttp.ClientError, OSError) as error:
-            return Result(False, f'Get "{url}": {error}')
+        except aiohttp.ClientError as error:
+            return Result(False, failed("GET", url, error))
+        except OSError as error:
+            return Result(False, f'Get "{url}": {system_words(error)}')
 
     async def _tcp(self, host: str, port: int) -> Result:
         try:
@@ -171,12 +168,6 @@ class Prober:
         except TimeoutError:
             return Result(False, f"dial tcp {host}:{port}: i/o timeout")
         except OSError as error:
-            return Result(False, f"dial tcp {host}:{port}: connect: {_reason(error)}")
+            return Result(False, f"dial tcp {host}:{port}: connect: {system_words(error)}")
         writer.close()
         return Result(True)
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return (error.strerror or str(error)).lower()

@@ -11,13 +11,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from localcluster.kubelet import images
 from localcluster.kubelet.attempts import PodRecord, terminated
 from localcluster.kubelet.environment import ConfigError, command_line, declared, expand, service_links
 from localcluster.kubelet.launch import _without_mounts
 from localcluster.kubelet.network import Addresses
 from localcluster.kubelet.nodes import NodeSpec, node_labels, node_status, parse_simulated
-from localcluster.kubelet.probes import Prober, Verdict
+from localcluster.kubelet.probes import Prober, Target, Verdict
 from localcluster.kubelet.volumes import File, write_files
 
 Object = dict[str, Any]
@@ -53,7 +52,7 @@ async def test_probe_texts(session: aiohttp.ClientSession) -> None:
     closed = free_port()
 
     async def outcome(**spec: Any) -> tuple[bool, str]:
-        prober = Prober("Readiness", spec, {"ports": []}, "127.0.0.1", session, no_command)
+        prober = Prober("Readiness", spec, Target({"ports": []}, "127.0.0.1", session, no_command))
         result = await prober.check()
         return result.success, result.text
 
@@ -84,7 +83,8 @@ async def test_http_probe_by_status(session: aiohttp.ClientSession) -> None:
     found = {}
     for path in ("/ok", "/moved", "/bad"):
         spec = {"httpGet": {"path": path, "port": "http"}}
-        result = await Prober("Liveness", spec, container, "127.0.0.1", session, no_command).check()
+        target = Target(container, "127.0.0.1", session, no_command)
+        result = await Prober("Liveness", spec, target).check()
         found[path] = (result.success, result.text)
     await runner.cleanup()
     assert found == {
@@ -221,50 +221,6 @@ def test_files_are_replaced_in_one_step(tmp_path: Path) -> None:
     assert (target / "a").read_bytes() == b"3"
     assert sorted(path.name for path in target.iterdir() if not path.name.startswith("..")) == ["a"]
     assert not (target / first).exists()
-
-
-# Images
-
-
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        ("python:3.11-slim", ("python", "3.11")),
-        ("python:3.9.18-bookworm", ("python", "3.9")),
-        ("docker.io/library/python:3.12", ("python", "3.12")),
-        ("localhost/python:3.11", ("python", "3.11")),
-        ("python", ("python", "")),
-        ("python:3", ("python", "")),
-        ("python:2.7", None),
-        ("python:3.11rc1", ("python", "3.11")),
-        ("rocker/r-ver:4.2.2", ("r", "")),
-        ("r-base:latest", ("r", "")),
-        ("nginx:1", None),
-        ("someone/python:3.11", None),
-        ("localhost:5/doesnotexist:1", None),
-        ("ghcr.io/library/python:3.11", None),
-    ],
-)
-def test_images_name_runtimes(image: str, expected: tuple[str, str] | None) -> None:
-    assert images.wanted_runtime(image) == expected
-
-
-def test_bad_image_names() -> None:
-    with pytest.raises(images.InvalidImageName) as failed:
-        images.check_name("Bad Image!!")
-    assert str(failed.value).endswith(
-        "invalid reference format: repository name (library/Bad Image!!) must be lowercase"
-    )
-
-
-async def test_this_python_is_an_image() -> None:
-    import sys
-
-    found = await images.Images().present(f"python:3.{sys.version_info[1]}-slim")
-    assert found is not None
-    assert found.name == f"python:3.{sys.version_info[1]}"
-    with pytest.raises(images.PullError, match="nginx"):
-        await images.Images().pull("nginx")
 
 
 # Addresses

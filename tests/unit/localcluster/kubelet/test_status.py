@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from localcluster.kubelet.containers import go_duration
+from localcluster.kubelet.backoff import go_duration
 from localcluster.kubelet.reporter import status_patch
 from localcluster.kubelet.status import Facts, View, phase, pod_status, qos_class
 
