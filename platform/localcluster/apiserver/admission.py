@@ -36,7 +36,10 @@ def pod(store: Store, obj: Object) -> None:
     if record is None:
         why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
         raise forbidden(r.PODS, name, why)
-    wanted = spec.get("automountServiceAccountToken", record.load().get("automountServiceAccountToken", True))
+    found = record.load()
+    if not spec.get("imagePullSecrets") and found.get("imagePullSecrets"):
+        spec["imagePullSecrets"] = found["imagePullSecrets"]
+    wanted = spec.get("automountServiceAccountToken", found.get("automountServiceAccountToken", True))
     if wanted is not False:
         _mount_access(spec)
     _priority(store, obj)
