@@ -1,5 +1,6 @@
 """Template tags of the design: icons, status, form fields, sizes and links that keep the query."""
 
+import datetime as dt
 import json
 from typing import Any
 
@@ -16,6 +17,8 @@ from deployments.views import status as statuses
 from deployments.views.icons import ICONS
 
 register = template.Library()
+# Enough to tell artifacts apart; the page of the revision has all of it.
+DIGEST_SHOWN = 12
 
 
 @register.simple_tag
@@ -59,6 +62,12 @@ def moment(value: Any, empty: str = "never") -> SafeString | str:
     )
 
 
+@register.filter
+def log_address(moment: dt.datetime) -> str:
+    """A time as an address of the log viewer has it; compared as text with the cluster's own."""
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
 @register.simple_tag
 def elapsed(start: Any, end: Any = None) -> SafeString | str:
     """A duration that ticks while it has no end."""
@@ -92,6 +101,12 @@ def duration(seconds: float | None) -> str:
 def short_duration(seconds: float) -> str:
     """As `duration`, with a decimal below ten seconds."""
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+@register.filter
+def pod_short(name: str) -> str:
+    """The last part of a pod's name, by which the log tells instances apart too."""
+    return name.rpartition("-")[2]
 
 
 @register.filter
@@ -177,15 +192,23 @@ def diff_lines(text: str) -> list[tuple[str, str]]:
 
 @register.filter
 def audit_changes(event: AuditEvent) -> list[tuple[str, str, str]]:
-    """(field, old, new) of an audit event, shortened; fields that were and stay empty are left out."""
+    """(field, old, new) of an audit event in words, shortened; fields that were and stay empty are left out."""
     names = list(dict.fromkeys([*event.old, *event.new]))
-    rows = [(name, _short(event.old.get(name)), _short(event.new.get(name))) for name in names]
-    return [row for row in rows if row[1] or row[2]]
+    rows = [(name, _short(name, event.old.get(name)), _short(name, event.new.get(name))) for name in names]
+    return [(name.replace("_", " "), old, new) for name, old, new in rows if old or new]
 
 
-def _short(value: Any) -> str:
+def _short(name: str, value: Any) -> str:
     if value in (None, "", [], {}):
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "digest":
+        return str(value)[:DIGEST_SHOWN]
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = ", ".join(value)
+    elif isinstance(value, list) and all(isinstance(one, dict) and "name" in one for one in value):
+        value = ", ".join(str(one["name"]) for one in value)  # fields, instance types of a group
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:79]}…"
 
@@ -200,6 +223,7 @@ def data_types() -> tuple[str, ...]:
 def object_word(object_type: str) -> str:
     """The word that people use for a kind of row in the audit trail."""
     words = {
+        "alertrule": "alert rule",
         "deploymentversion": "version",
         "environmentvariable": "variable",
         "instancetypegroup": "instance type group",

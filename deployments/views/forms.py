@@ -215,7 +215,9 @@ class VersionForm(RunsForm):
         label="Keep requests",
         choices=(("full", "With their data"), ("metadata", "Without data"), ("none", "Not at all")),
     )
-    request_retention_time = forms.IntegerField(label="Keep them for (seconds)")
+    request_retention_time = forms.IntegerField(
+        label="Keep them for (seconds)", help_text="86400 is a day, 604800 a week."
+    )
     instance_processes = forms.IntegerField(
         label="Processes", help_text="Copies of the code in each instance; more use more memory."
     )

@@ -19,6 +19,7 @@ PHASES = (
 _LABELS = dict(PHASES)
 # After the end of a rollout a little of what came then is shown.
 _MARGIN = dt.timedelta(seconds=5)
+_SHORTEST = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Lane:
     new: bool
     phases: list[Phase]
     took: float | None
+
+    @property
+    def told(self) -> list[Phase]:
+        """The phases that are worth a word: not those that would read as 0.0 s."""
+        return [phase for phase in self.phases if phase.seconds >= _SHORTEST or not phase.over]
 
 
 @dataclass(frozen=True)

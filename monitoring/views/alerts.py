@@ -19,6 +19,14 @@ from monitoring.services import alert_rules
 from monitoring.views.saving import attempt, posted, save
 
 FIRING_SHOWN = 50
+# What the limit of a rule means, by its kind; the others have none.
+LIMITS = {
+    AlertRule.Kind.ERROR_RATE: "A share of all requests: 0.05 is 5 %.",
+    AlertRule.Kind.LATENCY: "Seconds.",
+    AlertRule.Kind.RESTART_LOOP: "Restarts of all instances together.",
+    AlertRule.Kind.QUEUE_AGE: "Seconds the oldest request has waited.",
+    AlertRule.Kind.GPU_IDLE: "The share of accelerators in use from which on they do not count as idle: 0.01 is 1 %.",
+}
 
 
 class AlertRuleForm(forms.Form):
@@ -27,9 +35,10 @@ class AlertRuleForm(forms.Form):
     deployment = forms.ChoiceField(required=False, label="Of deployment")
     threshold = forms.FloatField(
         required=False,
-        label="Above",
-        help_text="A share such as 0.05 for errors and use of accelerators, seconds for latency and age, a count for "
+        label="Limit",
+        help_text="0.05 for 5 % of errors or of use of accelerators, seconds for latency and age, a count for "
         "restarts. Empty for the usual one.",
+        widget=forms.NumberInput(attrs={"min": 0, "step": "any"}),
     )
     window = forms.IntegerField(required=False, label="Over (seconds)", help_text="Empty for the usual time.")
     webhooks = forms.MultipleChoiceField(
@@ -47,6 +56,10 @@ class AlertRuleForm(forms.Form):
         self.fields["name"].widget.attrs.update(NAME_ATTRS)
         if rule is not None:
             del self.fields["kind"]
+            if rule.kind in LIMITS:
+                self.fields["threshold"].help_text = LIMITS[AlertRule.Kind(rule.kind)]
+            else:
+                del self.fields["threshold"]
             self.initial = {
                 "name": rule.name,
                 "deployment": rule.deployment.name if rule.deployment else "",

@@ -41,10 +41,12 @@ export async function back({ ring, rows, store }, choice) {
   }
 }
 
-// The line that an address ends with, or null.
+// The line that an address ends with, or null. Without an instance it is the first line from that time on; `words` are
+// looked for.
 function linked(hash) {
   const found = new URLSearchParams(hash.slice(1));
-  return found.get("t") ? { time: found.get("t"), instance: found.get("i") ?? "" } : null;
+  const [time, instance, words] = ["t", "i", "q"].map((name) => found.get(name) ?? "");
+  return time ? { time, instance, words } : null;
 }
 
 // To the line that the address ends with, before any other was loaded.
@@ -60,6 +62,10 @@ async function around(viewer, { time }) {
   store.add([...(before?.lines ?? []), ...(after?.lines ?? [])]);
   const last = after?.lines.at(-1)?.time;
   if (after?.more) ring.note(last, MORE, { from: last, to: null });
+  if (viewer.selected?.words) {
+    viewer.form.elements.search.value = viewer.selected.words;
+    await viewer.find("find");
+  }
   await viewer.flush();
   await goToLink(viewer, true);
 }
@@ -69,8 +75,10 @@ export async function goToLink(viewer, sought = false) {
   const wanted = linked(location.hash);
   if (!wanted) return;
   viewer.selected = wanted;
-  const entry = viewer.ring.entries.find((one) => one.time === wanted.time && (!wanted.instance || one.instance === wanted.instance));
+  const is = (one) => (wanted.instance ? one.time === wanted.time && one.instance === wanted.instance : one.time >= wanted.time && one.note === undefined);
+  const entry = viewer.ring.entries.find(is);
   if (entry) {
+    viewer.selected = { time: entry.time, instance: entry.instance };
     viewer.rows.again();
     viewer.rows.to(entry);
   } else if (sought) {

@@ -1,11 +1,11 @@
 // <metric-board>: charts of a version, its versions or its instances, from the REST API's columns. uPlot draws.
 // Each chart can be read by keyboard (arrow keys move along it and the values are spoken) and as a table.
-import { Chart } from "./metric-chart.js";
+import { Chart, clock } from "./metric-chart.js";
 
 const CHARTS = [
   { title: "Requests", unit: "rate", series: { requests: "Requests", errors: "Errors" } },
   { title: "Share of errors", unit: "share", series: { error_rate: "Errors" } },
-  { title: "Latency", unit: "seconds", series: { p95: "p95", p50: "p50", p99: "p99" } },
+  { title: "Latency", unit: "seconds", series: { p50: "p50", p95: "p95", p99: "p99" }, main: "p95" },
   { title: "In flight and queue", unit: "count", series: { in_flight: "In flight", queue: "Queued" } },
   { title: "Ready instances", unit: "count", series: { instances: "Instances" }, stepped: true },
   { title: "CPU cores", unit: "cores", series: { cpu: "CPU" } },
@@ -13,8 +13,8 @@ const CHARTS = [
   { title: "Accelerators held", unit: "count", series: { accelerators: "Accelerators" }, stepped: true, optional: true },
   { title: "GPU use", unit: "share", series: { gpu_use: "In use" }, optional: true, zeros: true },
   { title: "GPU memory", unit: "bytes", series: { gpu_memory: "Used" }, optional: true, zeros: true },
-  { title: "Restarts and cold starts", unit: "count", series: { cold_starts: "Cold starts", restarts: "Restarts" }, stepped: true },
-  { title: "Time of a cold start", unit: "seconds", series: { cold_start_p95: "p95", cold_start_p50: "p50" } },
+  { title: "Restarts and cold starts", unit: "count", series: { restarts: "Restarts", cold_starts: "Cold starts" }, main: "cold_starts", stepped: true },
+  { title: "Time of a cold start", unit: "seconds", series: { cold_start_p50: "p50", cold_start_p95: "p95" }, main: "cold_start_p95" },
 ];
 const MOST_COMPARED = 8;
 const SHORT_RANGES = ["5m", "15m", "1h"];
@@ -94,10 +94,10 @@ class MetricBoard extends HTMLElement {
     this.tellMarkers(markers);
   }
 
-  // Of one source all series of a chart; of several, the chart's first series of each.
-  lines({ series, optional, zeros }, times) {
+  // Of one source all series of a chart; of several, the chart's main series (else its first) of each.
+  lines({ series, main = Object.keys(series)[0], optional, zeros }, times) {
     const single = this.found.length === 1 && !this.found[0].label;
-    const wanted = single ? Object.entries(series) : Object.entries(series).slice(0, 1);
+    const wanted = single ? Object.entries(series) : [[main, series[main]]];
     const lines = this.found.flatMap((one) => {
       const at = new Map(one.times.map((time, index) => [time, index]));
       return wanted.map(([name, label]) => ({
@@ -116,7 +116,7 @@ class MetricBoard extends HTMLElement {
       const link = document.createElement("a");
       link.href = `${this.sources.rollout}${one.rollout}/`;
       link.textContent = `Revision ${one.revision} of ${one.version}`;
-      row.append(link, ` ${one.state.replace("_", " ")}, ${new Date(one.time * 1000).toLocaleString()}`);
+      row.append(link, ` ${one.state.replace("_", " ")}, ${clock(one.time)}`);
       return row;
     });
     if (!rows.length) {

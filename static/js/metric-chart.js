@@ -1,6 +1,7 @@
 // One chart: drawn by uPlot, spoken by keyboard, and as a table.
 const HEIGHT = 180;
 const DASHES = [[], [6, 4], [2, 3], [10, 3, 2, 3]];
+const MARKS = ["solid", "dashed", "dotted", "double"]; // the same, as a border in the legend
 const COLOURS = 8;
 const MOST_ROWS = 60;
 
@@ -22,7 +23,7 @@ const UNITS = {
   rate: (value) => `${short(value)}/s`,
   share: (value) => `${short(value * 100)} %`,
   count: short,
-  cores: short,
+  cores: (value) => short(Number(value.toPrecision(2))),
   bytes,
   seconds,
 };
@@ -36,7 +37,8 @@ function moment(time, step) {
   return at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false, ...seconds });
 }
 
-const clock = (time) => new Date(time * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "medium" });
+// With its zone: who reads it may not be where it happened.
+export const clock = (time) => new Date(time * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "long" });
 
 export class Chart {
   constructor(about) {
@@ -45,7 +47,9 @@ export class Chart {
     this.element.className = "card chart";
     this.element.tabIndex = 0;
     this.caption = document.createElement("figcaption");
-    this.caption.textContent = about.title;
+    this.latest = document.createElement("span");
+    this.latest.className = "chart-latest";
+    this.caption.append(about.title, this.latest);
     this.plotted = document.createElement("div");
     this.plotted.className = "chart-plot";
     this.plotted.setAttribute("aria-hidden", "true");
@@ -70,6 +74,7 @@ export class Chart {
     this.element.hidden = lines === null;
     if (lines === null) return;
     Object.assign(this, { times, lines, markers });
+    this.latest.textContent = this.#latest();
     const data = [times, ...lines.map((line) => line.values)];
     const form = JSON.stringify([lines.map((line) => line.label), this.#colour("chart-0"), this.#colour("line")]);
     if (this.plot && form === this.form) {
@@ -80,6 +85,16 @@ export class Chart {
       this.plot = new window.uPlot(this.#options(lines), data, this.plotted);
     }
     if (this.table.open) this.#fill();
+  }
+
+  // The last value there is, of the series that stands for the chart.
+  #latest() {
+    if (this.lines.length === 0) return "";
+    const { series, main = Object.keys(series)[0], unit } = this.about;
+    const line = this.lines.find((one) => one.label === series[main]);
+    const value = line?.values.findLast((one) => one !== null);
+    if (value === undefined) return "";
+    return `${Object.keys(series).length > 1 ? `${line.label} ` : ""}${told(unit, value)}`;
   }
 
   #width() {
@@ -100,7 +115,7 @@ export class Chart {
       width: this.#width(),
       height: HEIGHT,
       cursor: { sync: { key: "metrics" }, drag: { x: false, y: false } },
-      legend: { live: true },
+      legend: { live: true, markers: { dash: (_, at) => MARKS[(at - 1) % MARKS.length] } },
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [{ ...axis, values: time }, { ...axis, size: 68, incrs: steps, values: (_, ticks) => ticks.map(tell) }],
       series: [
@@ -135,7 +150,10 @@ export class Chart {
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
-      ctx.fillText(`r${revision}`, x + 3 * devicePixelRatio, bbox.top + 10 * devicePixelRatio);
+      const words = `r${revision}`;
+      const room = ctx.measureText(words).width + 3 * devicePixelRatio;
+      const left = x + room > bbox.left + bbox.width ? x - room : x + 3 * devicePixelRatio;
+      ctx.fillText(words, left, bbox.top + 10 * devicePixelRatio);
     }
     ctx.restore();
   }

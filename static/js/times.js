@@ -20,7 +20,7 @@ class RelativeTime extends HTMLElement {
   connectedCallback() {
     const time = this.querySelector("time");
     this.at = Date.parse(time.dateTime);
-    time.title = new Date(this.at).toLocaleString();
+    time.title = new Date(this.at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
     this.text = time;
     this.tick();
   }
