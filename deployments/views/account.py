@@ -1,40 +1,33 @@
 """Signing in and out, and a person's own account: password and tokens."""
 
 import datetime as dt
-import hashlib
-from contextlib import suppress
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.contrib.auth import update_session_auth_hash
-from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.views import LoginView, LogoutView
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, resolve_url
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
-from redis.exceptions import RedisError
 
 from accounts import access
 from accounts.errors import ServiceError
 from accounts.services import create_token, revoke_token
+from accounts.sign_in import CountedSignIn
 from deployments.views.gate import signed_in, user_of
 from deployments.views.render import Crumb, add_errors, done, refused, respond
 
-FAILURES_ALLOWED = 10
-FAILURE_WINDOW_SECONDS = 300
 
-
-class SignInForm(AuthenticationForm):
-    """Email and password. Too many failures for one address from one place close it there for a while."""
+class SignInForm(CountedSignIn):
+    """Email and password."""
 
     error_messages = {
         "invalid_login": "This email address and password do not belong together. Check both and try again.",
         "inactive": "This account is closed. Ask the platform team.",
-        "too_many": "Too many failed attempts for this email address. Wait five minutes and try again.",
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -42,32 +35,6 @@ class SignInForm(AuthenticationForm):
         self.fields["username"].label = "Email address"
         self.fields["username"].widget = forms.EmailInput(attrs={"autofocus": True, "autocomplete": "username"})
         self.fields["password"].widget.attrs["autocomplete"] = "current-password"
-
-    def clean(self) -> dict[str, Any]:
-        email = str(self.cleaned_data.get("username", "")).lower()
-        self.cleaned_data["username"] = email
-        place = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
-        key = f"sign-in-failures:{hashlib.sha256(f'{email} {place}'.encode()).hexdigest()}"
-        if _failures(key) >= FAILURES_ALLOWED:
-            raise forms.ValidationError(self.error_messages["too_many"], code="too_many")
-        try:
-            return super().clean()
-        except forms.ValidationError:
-            _count_failure(key)
-            raise
-
-
-def _failures(key: str) -> int:
-    try:
-        return int(cache.get(key, 0))
-    except RedisError:
-        return 0  # people can sign in while the cache is away
-
-
-def _count_failure(key: str) -> None:
-    with suppress(RedisError):
-        cache.add(key, 0, FAILURE_WINDOW_SECONDS)
-        cache.incr(key)
 
 
 class SignIn(LoginView):

@@ -8,9 +8,11 @@ from django.contrib.auth.models import Group
 from django.http import HttpRequest
 
 from accounts.models import AuditEvent, Membership, Organization, OrganizationMember, Project, Token, User
+from accounts.sign_in import AdminSignIn
 
 admin.site.site_header = "Pilothouse platform"
 admin.site.site_title = "Pilothouse"
+admin.site.login_form = AdminSignIn
 admin.site.unregister(Group)
 
 
