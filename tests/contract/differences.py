@@ -78,8 +78,6 @@ OF_STORIES = [
     Difference("*", "revisionHistoryLimit", r"\.metadata\.annotations", _PROGRESS),
     Difference("04-rolling-update", "events", "ScalingReplicaSet", _ONE_STEP),
     Difference("04-rolling-update|05-rollout-undo", "replicasets", r"\.items\[\d\]\..*[gG]eneration$", _ONE_STEP),
-    Difference("09-bad-image", "pods", r"\.items\[3\].*\.waiting\.message", "there is no registry to refuse"),
-    Difference("09-bad-image", "events", r"Failed .*failed to resolve image", "there is no registry to refuse"),
     Difference("15-unschedulable", "node", r"\.status\.allocatable\.nvidia", _FASTER),
     Difference("15-unschedulable", "node|untaint|resource|remove", r"\.metadata\.annotations|\.spec\.podCIDRs?", _NODE),
     Difference("15-unschedulable", "node", rf"\.status\.({_MACHINE})", _NODE),
