@@ -52,9 +52,9 @@ def series(url: str, selector: str) -> list[dict[str, str]]:
     return _data(url, "series", **{"match[]": selector})  # type: ignore[no-any-return]
 
 
-def targets(url: str) -> list[dict[str, Any]]:
-    """What is read: ``labels``, ``discoveredLabels``, ``scrapeUrl``, ``health``, ``lastError``."""
-    return _data(url, "targets", state="active")["activeTargets"]  # type: ignore[no-any-return]
+def targets(url: str, state: str = "active") -> list[dict[str, Any]]:
+    """What is read: ``labels``, ``discoveredLabels``, ``scrapeUrl``, ``health``; of ``dropped`` ones what was found."""
+    return _data(url, "targets", state=state)[f"{state}Targets"]  # type: ignore[no-any-return]
 
 
 def _data(url: str, what: str, **parameters: str) -> Any:

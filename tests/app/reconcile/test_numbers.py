@@ -2,10 +2,14 @@
 
 import datetime as dt
 import io
+import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from django.utils import timezone
 
 from accounts.models import User
@@ -24,6 +28,7 @@ from tests.app.reconcile.conftest import roll
 from tests.support import prometheus
 from tests.support.stack import eventually
 
+PROVIDED = Path(__file__).parents[3] / "docs" / "prometheus" / "scrape.yml"
 SLOW_TO_LOAD = """
 import time
 time.sleep(1.5)
@@ -101,32 +106,84 @@ def test_a_start_is_told_in_its_phases_and_counted(cluster: Cluster, editor: Use
     assert values["gpu_use"] is None
 
 
-def test_a_prometheus_that_reads_the_pods_tells_the_same(
-    cluster: Cluster, web: str, editor: User, version: DeploymentVersion, tmp_path: Path, settings: Any
-) -> None:
+def provided_jobs(web: str, kubeconfig: Path, token: str) -> list[dict[str, Any]]:
+    """The jobs of docs/prometheus/scrape.yml; changed is only what is each installation's own."""
+    platform, pods = yaml.safe_load(PROVIDED.read_text())["scrape_configs"]
+    platform["scheme"], host = web.split("://")
+    platform["authorization"]["credentials"] = token
+    platform["static_configs"] = [{"targets": [host]}]
+    (pods["kubernetes_sd_configs"][0])["kubeconfig_file"] = str(kubeconfig)
+    return [platform, pods]
+
+
+def told_apart(url: str) -> set[tuple[str, ...]]:
+    """All targets: job, address, namespace, pod, and whether they answer."""
+    return {
+        (labels["job"], urlsplit(one["scrapeUrl"]).netloc, labels.get("namespace", ""), labels.get("pod", ""),
+         one["health"])
+        for one in prometheus.targets(url)
+        for labels in [one["labels"]]
+    }  # fmt: skip
+
+
+def discovered(url: str, folder: Path) -> Path:
+    """A file (``file_sd_configs``) of all containers that the discovery found, with what it knows of each."""
+    path = folder / "discovered.json"
+    everything = [*prometheus.targets(url), *prometheus.targets(url, "dropped")]
+    labels = [one["discoveredLabels"] for one in everything if one["discoveredLabels"]["job"] == "pilothouse-pods"]
+    assert {one["__meta_kubernetes_pod_container_name"] for one in labels} >= {"serving", "package"}
+    path.write_text(json.dumps([{"targets": [one["__address__"]], "labels": one} for one in labels]))
+    return path
+
+
+def run_beside(cluster: Cluster, namespace: str) -> None:
+    """A pod of somebody else that looks much like one of ours."""
+    container = {"name": "serving", "image": "python:3.11-slim", "command": ["sleep", "600"],
+                 "ports": [{"name": "http", "containerPort": 18080}]}  # fmt: skip
+    body = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "beside", "labels": {"app.kubernetes.io/managed-by": "pilothouse"}},
+        "spec": {"containers": [container]},
+    }
+    cluster.call("POST", f"/api/v1/namespaces/{namespace}/pods", body=body)
+
+
+def test_the_provided_configuration_finds_the_pods_and_their_numbers_are_the_same(
+    cluster: Cluster, web: str, kubeconfig: Path, editor: User, version: DeploymentVersion, tmp_path: Path,
+    settings: Any,
+) -> None:  # fmt: skip
+    settings.PILOTHOUSE_METRICS_TOKEN = "read-only"
+    settings.PILOTHOUSE_PROMETHEUS_INTERVAL = 1
     upload(editor, version)
     roll(version)
     instance = version.instances.get(deleted_at=None)
-    # What service discovery would find; Debian's Prometheus is built without that of Kubernetes.
-    labels = {"namespace": version.deployment.project.namespace, "pod": instance.pod_name}
-    jobs: list[dict[str, object]] = [
-        {"job_name": "pods", "static_configs": [{"targets": [f"{instance.address}:18080"], "labels": labels}]},
-        {
-            "job_name": "pilothouse",
-            "honor_labels": True,
-            "static_configs": [{"targets": [web.removeprefix("http://")]}],
-        },
-    ]
-    with prometheus.running(jobs, tmp_path) as url:
-        settings.PILOTHOUSE_PROMETHEUS_URL, settings.PILOTHOUSE_PROMETHEUS_INTERVAL = url, 1
-        source = PrometheusSource.of_settings()
-        eventually(lambda: _known(source, version), "the first readings of the pod and the platform")
-        ask(editor, version, 20)
-        eventually(lambda: total(version).counts["requests"] >= 18, "the requests")
-        values = total(version).values()
-        assert values["p95"] is not None
-        assert values["error_rate"] == 0
-        source.close()
+    namespace = version.deployment.project.namespace
+    run_beside(cluster, namespace)
+    jobs = provided_jobs(web, kubeconfig, "read-only")
+    wanted = {
+        ("pilothouse", web.removeprefix("http://"), "", "", "up"),
+        ("pilothouse-pods", f"{instance.address}:18080", namespace, instance.pod_name, "up"),
+    }
+    with ExitStack() as stack:
+        victoria = stack.enter_context(prometheus.running_victoria_metrics(jobs, tmp_path))
+        eventually(lambda: told_apart(victoria) == wanted, "the platform and the pod to be found and read")
+        # The Prometheus is told what was discovered and sorts it by the same rules.
+        jobs[1].pop("kubernetes_sd_configs")
+        jobs[1]["file_sd_configs"] = [{"files": [str(discovered(victoria, tmp_path))]}]
+        real = stack.enter_context(prometheus.running(jobs, tmp_path))
+        eventually(lambda: told_apart(real) == wanted, "the same targets")
+        for number, url in enumerate((victoria, real), 1):
+            settings.PILOTHOUSE_PROMETHEUS_URL = url
+            source = PrometheusSource.of_settings()
+            stack.callback(source.close)
+            eventually(lambda asked=source: _known(asked, version), f"the first readings of {url}")
+            ask(editor, version, 20)
+            wanted_count = pytest.approx(20 * number, rel=0.15)
+            eventually(lambda n=wanted_count: total(version).counts["requests"] == n, "the requests")
+            values = total(version).values()
+            assert values["p95"] is not None
+            assert values["error_rate"] == 0
 
 
 def _known(source: PrometheusSource, version: DeploymentVersion) -> bool:
