@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import inspect
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ from deployments.services import lookup
 from deployments.services.threads import in_thread
 
 MAX_PAGE = 500
+# Further than any list goes, and what the database takes for an offset.
+MAX_OFFSET = 2**31 - 1
 Row = TypeVar("Row", bound=DjangoModel)
 
 
@@ -90,7 +93,7 @@ def labels_filter(queryset: QuerySet[Row], text: str | None) -> QuerySet[Row]:
     return queryset
 
 
-def integer(request: Request, name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+def integer(request: Request, name: str, default: int, *, least: int = 0, most: int = MAX_OFFSET) -> int:
     """A whole number of the query string, within bounds."""
     text = request.query_params.get(name)
     if text is None or text == "":
@@ -99,8 +102,8 @@ def integer(request: Request, name: str, default: int, *, least: int = 0, most: 
         number = int(text)
     except ValueError:
         raise Invalid(**{name: f"'{text}' is not a whole number"}) from None
-    if number < least or (most is not None and number > most):
-        raise Invalid(**{name: f"{number} is out of range; use {least} to {most if most is not None else 'any'}"})
+    if not least <= number <= most:
+        raise Invalid(**{name: f"{text[:40]} is out of range; use {least} to {most}"})
     return number
 
 
@@ -127,9 +130,12 @@ def _offset(cursor: str | None) -> int:
     if not cursor:
         return 0
     try:
-        return int(base64.urlsafe_b64decode(cursor.encode()).decode())
+        offset = int(base64.urlsafe_b64decode(cursor.encode()).decode())
     except (ValueError, binascii.Error):
-        raise Invalid(cursor="Use a cursor of an earlier answer's next or previous") from None
+        offset = -1
+    if not 0 <= offset <= MAX_OFFSET:
+        raise Invalid(cursor="Use a cursor of an earlier answer's next or previous")
+    return offset
 
 
 def _link(request: Request, offset: int) -> str:
@@ -157,7 +163,9 @@ class AsyncApiView(ApiView):
             handler: Any = getattr(self, (request.method or "").lower(), None)
             if handler is None or request.method not in self.allowed_methods:
                 self.http_method_not_allowed(drf_request)
-            response = await handler(drf_request, *args, **kwargs)
+            response = handler(drf_request, *args, **kwargs)
+            if inspect.isawaitable(response):  # DRF's answer to OPTIONS is not
+                response = await response
         except Exception as error:
             response = self.handle_exception(error)
         self.response = self.finalize_response(drf_request, response, *args, **kwargs)

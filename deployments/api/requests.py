@@ -8,8 +8,7 @@ from typing import Any
 from django.http import StreamingHttpResponse
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
-from rest_framework import exceptions, status
-from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework import status
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,6 +16,7 @@ from rest_framework.response import Response
 from accounts.access import Permission
 from accounts.errors import Invalid
 from deployments.api.base import ApiView, AsyncApiView, integer, rows
+from deployments.api.parsers import JsonParser, TextParser
 from deployments.api.serializers.running import (
     CancelledOutput,
     RequestCreatedOutput,
@@ -33,18 +33,6 @@ from deployments.services.threads import in_thread
 TIMEOUT = OpenApiParameter("timeout", int, description="seconds")
 ANY_JSON = {"application/json": {}, "text/plain": {"type": "string"}}
 IDS = {"application/json": {"type": "array", "items": {"type": "string", "format": "uuid"}}}
-
-
-class TextParser(BaseParser):
-    """The body of a request to a deployment with plain input."""
-
-    media_type = "text/plain"
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        try:
-            return stream.read().decode()
-        except UnicodeDecodeError:
-            raise exceptions.ParseError("The body is not UTF-8 text") from None
 
 
 class EventStreamRenderer(BaseRenderer):
@@ -84,7 +72,7 @@ def moment(request: Request, name: str) -> dt.datetime | None:
 
 
 class RequestsView(AsyncApiView, OfOwner):
-    parser_classes = (JSONParser, TextParser)
+    parser_classes = (JsonParser, TextParser)
 
     @extend_schema(
         tags=["requests"],
@@ -133,7 +121,7 @@ class RequestsView(AsyncApiView, OfOwner):
 
 class StreamView(AsyncApiView):
     permission = Permission.REQUEST_SEND
-    parser_classes = (JSONParser, TextParser)
+    parser_classes = (JsonParser, TextParser)
     renderer_classes = (EventStreamRenderer, JSONRenderer)
 
     @extend_schema(
@@ -189,7 +177,7 @@ def created(row: RequestRow, version: DeploymentVersion) -> dict[str, Any]:
 
 class BatchView(ApiView):
     permission = Permission.REQUEST_SEND
-    parser_classes = (JSONParser, TextParser)
+    parser_classes = (JsonParser, TextParser)
 
     @extend_schema(
         tags=["requests"],

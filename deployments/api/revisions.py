@@ -6,13 +6,14 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers, status
-from rest_framework.parsers import JSONParser, MultiPartParser
+from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.access import Permission
 from accounts.errors import Invalid
 from deployments.api.base import ApiView, parse, rows
+from deployments.api.parsers import JsonParser
 from deployments.api.serializers.deployments import (
     BuildOutput,
     DiffOutput,
@@ -41,7 +42,7 @@ class RevisionView(OfRevision):
 
 
 class RevisionsView(ApiView):
-    parser_classes = (MultiPartParser, JSONParser)
+    parser_classes = (MultiPartParser, JsonParser)
 
     @extend_schema(operation_id="revisions_list", tags=["revisions"], responses=RevisionOutput(many=True))
     def get(self, request: Request, **names: str) -> Response:

@@ -41,7 +41,7 @@ class FieldsField(forms.CharField):
             return []
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise forms.ValidationError(
                 f'This is not JSON ({error}). Give a list such as [{{"name": "x", "data_type": "double"}}].'
             ) from None

@@ -69,7 +69,7 @@ def read(deployment: Deployment, post: QueryDict) -> Any:
         text = post.get(f"{PREFIX}{position}", "")
         try:
             data[field["name"]] = _value(field["data_type"], text)
-        except ValueError:
+        except (ValueError, RecursionError):
             problems[field["name"]] = f"{CONTROLS.get(field['data_type'], ('', 'JSON'))[1]} is needed here"
     if problems:
         error = Invalid("Some inputs cannot be read")
@@ -97,5 +97,5 @@ def _value(data_type: str, text: str) -> Any:
 def _json(field: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Invalid(**{field: f"This is not JSON: {error}"}) from None

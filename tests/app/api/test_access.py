@@ -203,6 +203,14 @@ def test_each_standing_gets_what_it_should_where_it_waits(endpoint: tuple[str, s
     check((endpoint[0], f"{endpoint[1]}?timeout=1"), *WAITING[endpoint], world, call)
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", [PROJECT, *sorted({path for _, path in WAITING})])
+def test_what_may_be_done_with_an_address_can_be_asked(path: str, world: World, call: Call) -> None:
+    response = call(world.people["viewer"], "OPTIONS", path.format(**world.names))
+    assert response.status_code == 200
+    assert "OPTIONS" in response.headers["Allow"]
+
+
 def check(
     endpoint: tuple[str, str],
     allowed: tuple[bool, bool, bool],

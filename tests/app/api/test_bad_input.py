@@ -51,6 +51,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("GET", f"{VERSION}/v1/instances?status=sleeping", None, "status"),
     ("GET", "/projects/fruit/instance-types?limit=0", None, "limit"),
     ("GET", "/projects/fruit/instance-types?cursor=%21", None, "cursor"),
+    ("GET", "/projects/fruit/audit?limit=-1", None, "limit"),
+    ("GET", "/projects/fruit/deployments?offset=999999999999999999999999", None, "offset"),
+    ("GET", "/projects/fruit/alerts?cursor=LTU%3D", None, "cursor"),  # -5
+    ("GET", "/projects/fruit/alerts?cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OQ%3D%3D", None, "cursor"),  # 999...
     ("GET", "/projects/fruit/logs?query=%7B", None, "query"),
     ("GET", "/projects/fruit/logs?start=yesterday", None, "start"),
 ]
@@ -94,6 +98,26 @@ def test_a_body_that_is_no_json(world: World) -> None:
     assert "JSON" in response.json()["error"]
     response = client.post("/api/v1/projects/fruit/deployments", "a: 1", content_type="application/yaml")
     assert response.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/projects/fruit/deployments"),
+        ("POST", f"{VERSION}/v1/revisions"),
+        ("POST", f"{VERSION}/v1/requests/batch"),
+        ("PATCH", "/projects/fruit"),
+    ],
+)
+def test_json_that_is_nested_deeper_than_anything(method: str, path: str, world: World) -> None:
+    from rest_framework.test import APIClient
+
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {factories.token(world.people['admin'])}")
+    deep = "[" * 100_000 + "]" * 100_000
+    response = client.generic(method, f"/api/v1{path}", deep, content_type="application/json")
+    assert response.status_code == 400
+    assert "nested" in response.json()["error"]
 
 
 def test_an_expired_token_and_a_deleted_project(world: World) -> None:
