@@ -82,7 +82,7 @@ def create_metric(actor: User, project: Project, **fields: Any) -> CustomMetric:
 
 
 @transaction.atomic
-def update_metric(actor: User, project: Project, name: str, **fields: Any) -> CustomMetric:
+def update_metric(actor: User, project: Project, name: str, /, **fields: Any) -> CustomMetric:
     row = _own(get_metric(actor, project, name, Permission.PROJECT_EDIT))
     check = Checker()
     check.unknown(fields, ("name", "description", "unit", "labels"))

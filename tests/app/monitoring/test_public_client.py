@@ -39,6 +39,9 @@ def test_metrics_and_time_series(api: ubiops.CoreApi, fleet: Fleet) -> None:
     assert api.metrics_get(project, "custom.drift").id == made.id
     assert [metric.name for metric in api.metrics_list(project, custom=True)] == ["custom.drift"]
     assert api.metrics_update(project, "custom.drift", ubiops.MetricUpdate(description="d")).description == "d"
+    renamed = api.metrics_update(project, "custom.drift", ubiops.MetricUpdate(name="custom.shift"))
+    assert (renamed.name, renamed.id) == ("custom.shift", made.id)
+    api.metrics_update(project, "custom.shift", ubiops.MetricUpdate(name="custom.drift"))
 
     minute = timezone.now().replace(second=0, microsecond=0) - dt.timedelta(minutes=10)
     points = [{"date": (minute + dt.timedelta(minutes=n)).isoformat(), "value": float(n)} for n in range(3)]
