@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from aiohttp import web
 
@@ -79,35 +80,25 @@ class Registry:
 @contextmanager
 def running(registry: Registry) -> Iterator[Registry]:
     """Serve it by http in a thread of its own; ends with the block, whatever is still waited for."""
-    loop = asyncio.new_event_loop()
-    started: threading.Event = threading.Event()
+    started = threading.Event()
+    end: list[Callable[[], object]] = []
 
     async def serve() -> None:
         runner = web.AppRunner(registry.application(), shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         registry.address = f"127.0.0.1:{runner.addresses[0][1]}"
+        asked = asyncio.Event()
+        end.append(partial(asyncio.get_running_loop().call_soon_threadsafe, asked.set))
         started.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await runner.cleanup()
+        await asked.wait()
+        await runner.cleanup()
 
-    task = loop.create_task(serve())
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            loop.close()
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     assert started.wait(30), "the registry did not start within 30 s"
     try:
         yield registry
     finally:
-        loop.call_soon_threadsafe(task.cancel)
+        end[0]()
         thread.join(30)

@@ -1,6 +1,8 @@
 """Each reason provoked on an embedded cluster: from what the cluster holds to the code and the sentence."""
 
+import base64
 import datetime as dt
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,12 +12,19 @@ from typing import Any
 import psutil
 import pytest
 
+from accounts.models import User
+from deployments.models import DeploymentVersion, InstanceEvent, Rollout
+from deployments.services import revisions
+from kube import explain as explaining
 from kube import specs
 from kube.connect import Cluster, path_of
 from kube.errors import ClusterUnreachable
 from kube.explain import Reason, explain, unreachable
 from kube.observe import observe, rooms
 from kube.state import Observed
+from tests.app import factories
+from tests.app.reconcile.conftest import newest, passes_until, roll
+from tests.support.registry import Registry, running
 from tests.support.stack import eventually
 
 IMAGE = "python:3.11-slim"
@@ -142,6 +151,64 @@ def test_unschedulable(bench: Bench, node: Callable[[Object], None]) -> None:
 def test_image_unknown(bench: Bench) -> None:
     bench.deploy(serving={"image": "registry.invalid/nobody/nothing:1"})
     bench.expect("image_unknown", "registry.invalid/nobody/nothing:1", when=lambda reason: reason.hopeless)
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with running(Registry()) as found:
+        yield found
+
+
+def deploy_image(editor: User, version: DeploymentVersion, image: str) -> None:
+    version.environment = factories.environment("container-image")
+    version.save()
+    revisions.deploy_image(editor, version, image=image)
+
+
+def test_image_refused(cluster: Cluster, editor: User, version: DeploymentVersion, registry: Registry) -> None:
+    registry.access, registry.users = "basic", {"puller": "known-to-few"}
+    image = registry.image()
+    deploy_image(editor, version, image)
+    rollout = roll(version)
+    assert (rollout.state, rollout.reason_code) == (Rollout.State.FAILED, "image_refused")
+    assert rollout.reason_message == f"The registry refuses to give out the image '{image}'."
+    # With the credentials that the sentence's next step asks for the registry gives it out; the node has no use for it.
+    namespace = version.deployment.project.namespace
+    packed = base64.b64encode(b"puller:known-to-few").decode()
+    content = json.dumps({"auths": {registry.address: {"auth": packed}}})
+    body = {
+        "metadata": {"name": "pull"}, "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": content},
+    }  # fmt: skip
+    cluster.call("POST", path_of("Secret", namespace), body=body)
+    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
+    patch = {"imagePullSecrets": [{"name": "pull"}]}
+    cluster.call("PATCH", account, body=patch, content_type="application/merge-patch+json")
+    deploy_image(editor, version, image)
+    rollout = roll(version)
+    assert (rollout.state, rollout.reason_code) == (Rollout.State.FAILED, "image_unknown")
+    assert "this node runs no container images" in rollout.reason_message
+    told = " ".join(InstanceEvent.objects.filter(instance__version=version).values_list("description", flat=True))
+    assert image in told
+    assert "known-to-few" not in told
+    assert packed not in told
+
+
+def test_image_pull_slow(
+    cluster: Cluster,
+    editor: User,
+    version: DeploymentVersion,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(explaining, "SLOW_PULL", dt.timedelta(seconds=1))
+    registry.access = "silent"
+    deploy_image(editor, version, registry.image())
+    passes_until(version, lambda: version.reason_code == "image_pull_slow")
+    assert re.fullmatch(r"The node \S+ has been pulling the image for \d+ seconds\.", version.reason_message)
+    assert newest(version).state == Rollout.State.IN_PROGRESS
+    registry.answering.set()
+    passes_until(version, lambda: version.reason_code == "image_unknown")
 
 
 def test_config_missing(bench: Bench) -> None:
