@@ -1,9 +1,12 @@
 """How REST requests are authenticated: `Authorization: Token ...` (or Bearer), or the browser's session."""
 
+from importlib import import_module
 from typing import Any
 
+from django.conf import settings
+from django.contrib.auth import get_user
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpRequest
+from django.http import HttpRequest, parse_cookie
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
@@ -43,3 +46,18 @@ def user_of(request: HttpRequest) -> User | AnonymousUser:
     secret = secret_of(request.META.get("HTTP_AUTHORIZATION", ""))
     user: Any = tokens.authenticate(secret)[0] if secret is not None else request.user
     return user
+
+
+def is_signed_in(headers: dict[bytes, bytes]) -> bool:
+    """Whether a user sends a request, by its headers alone (ASGI's): for what must not wait for its body."""
+    secret = secret_of(headers.get(b"authorization", b"").decode("latin-1"))
+    if secret is not None:
+        try:
+            tokens.authenticate(secret)
+        except Unauthenticated:
+            return False
+        return True
+    request = HttpRequest()
+    cookies = parse_cookie(headers.get(b"cookie", b"").decode("latin-1"))
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(cookies.get(settings.SESSION_COOKIE_NAME))
+    return get_user(request).is_authenticated
