@@ -110,7 +110,7 @@ class InstanceType(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=63, unique=True, validators=[name_validator])
     display_name = models.CharField(max_length=100, blank=True)
-    cpu = models.FloatField(help_text="cores")
+    cpu = models.FloatField("CPU", help_text="cores")
     memory = models.PositiveIntegerField(help_text="MiB")
     storage = models.PositiveIntegerField(default=10240, help_text="MiB of ephemeral storage")
     accelerator = models.PositiveIntegerField(default=0, help_text="devices")

@@ -34,6 +34,7 @@ class GpuNode(models.Model):
     gone_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        verbose_name = "GPU node"
         ordering = ["cluster", "name"]
         constraints = [models.UniqueConstraint(fields=["cluster", "name"], name="gpu_node_unique")]
 
@@ -77,6 +78,7 @@ class GpuFlavor(models.Model):
     price = models.FloatField(default=0, validators=[MinValueValidator(0)], help_text="credits an hour and device")
 
     class Meta:
+        verbose_name = "GPU flavor"
         ordering = ["price", "name"]
 
     def __str__(self) -> str:
@@ -92,6 +94,7 @@ class GpuCohort(models.Model):
     weight = models.FloatField(default=1, validators=[MinValueValidator(0)])
 
     class Meta:
+        verbose_name = "GPU cohort"
         ordering = ["name"]
 
     def __str__(self) -> str:
@@ -108,6 +111,7 @@ class GpuTenant(models.Model):
     past_use = models.FloatField(default=0, editable=False)
 
     class Meta:
+        verbose_name = "GPU tenant"
         ordering = ["project"]
 
     def __str__(self) -> str:
@@ -126,6 +130,7 @@ class GpuQuota(models.Model):
     lending_limit = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
+        verbose_name = "GPU quota"
         ordering = ["flavor", "project", "cohort"]
         constraints = [
             models.UniqueConstraint(
@@ -152,6 +157,8 @@ class GpuPriority(models.Model):
     projects = models.ManyToManyField(Project, blank=True, related_name="gpu_priorities")
 
     class Meta:
+        verbose_name = "GPU priority"
+        verbose_name_plural = "GPU priorities"
         ordering = ["-value"]
         constraints = [
             models.UniqueConstraint(fields=["default"], condition=models.Q(default=True), name="one_default_priority")
@@ -196,6 +203,8 @@ class GpuPolicy(models.Model):
     pass_note = models.TextField(blank=True, editable=False)
 
     class Meta:
+        verbose_name = "GPU policy"
+        verbose_name_plural = "GPU policies"
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_gpu_policy")]
 
     def __str__(self) -> str:
@@ -259,6 +268,7 @@ class GpuClaim(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        verbose_name = "GPU claim"
         ordering = ["created_at"]
         constraints = [
             models.UniqueConstraint(

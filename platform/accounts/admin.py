@@ -11,6 +11,7 @@ from accounts.models import AuditEvent, Membership, Organization, OrganizationMe
 from accounts.sign_in import AdminSignIn
 
 admin.site.site_header = "Pilothouse platform"
+admin.site.index_title = "What the platform team governs"
 admin.site.site_title = "Pilothouse"
 admin.site.login_form = AdminSignIn
 admin.site.unregister(Group)
