@@ -5,29 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import aiohttp
 
+from localcluster import indexes
 from localcluster.client import ApiError, Client, Object
+from localcluster.indexes import Change, Index, Kept, Key, Keys, key_of
 from localcluster.resources import Resource
 
 log = logging.getLogger(__name__)
 
-Change = Literal["ADDED", "MODIFIED", "DELETED"]
-Key = tuple[str, str]
 Handler = Callable[[Change, Object, Object | None], None]
-
-
-def key_of(obj: Object) -> Key:
-    """(namespace, name); the namespace of a cluster-wide object is ''."""
-    metadata = obj["metadata"]
-    return metadata.get("namespace") or "", metadata["name"]
+K = TypeVar("K", bound=Kept)
 
 
 class Watcher:
-    """Lists, then watches, and keeps `objects` up to date.
+    """Lists, then watches, and keeps `objects` and its indexes up to date.
 
     Handlers are called in order with (change, object, previous object); they must not block or raise,
     and must not change the objects: these are shared. A deletion missed while disconnected is reported as
@@ -52,6 +47,9 @@ class Watcher:
         self.field_selector = field_selector
         self.objects: dict[Key, Object] = {}
         self.handlers: list[Handler] = [handler] if handler else []
+        self._indexes: dict[Keys, Index] = {}
+        self._kept: list[Kept] = []
+        self._by_namespace = self.index(indexes.namespace)
         self._synced = asyncio.Event()
         self._version: str | None = None
 
@@ -65,7 +63,33 @@ class Watcher:
         return self.objects.get((namespace, name))
 
     def in_namespace(self, namespace: str) -> list[Object]:
-        return [obj for (where, _), obj in self.objects.items() if where == namespace]
+        return self._by_namespace.of(namespace)
+
+    def count(self, namespace: str) -> int:
+        """How many objects a namespace has."""
+        return self._by_namespace.count(namespace)
+
+    def index(self, keys: Keys) -> Index:
+        """The objects by what `keys` gives for them; one index for each function, however often it is asked for."""
+        if keys not in self._indexes:
+            self._indexes[keys] = self.keep(Index(keys))
+        return self._indexes[keys]
+
+    def keep(self, kept: K) -> K:
+        """Let `kept` follow every event, before any handler is called; it learns what is known already."""
+        for obj in self.objects.values():
+            kept.change("ADDED", obj, None)
+        self._kept.append(kept)
+        return kept
+
+    def labelled(self, namespace: str, labels: Mapping[str, str]) -> list[Object]:
+        """The objects of a namespace that have all of these labels, found from the rarest of them."""
+        if not labels:
+            return self.in_namespace(namespace)
+        index = self.index(indexes.labelled)
+        rarest = min(((namespace, *item) for item in labels.items()), key=index.count)
+        wanted = labels.items()
+        return [obj for obj in index.of(rarest) if wanted <= (obj["metadata"].get("labels") or {}).items()]
 
     async def synced(self) -> None:
         """Wait for the first complete list."""
@@ -142,5 +166,7 @@ class Watcher:
             self.objects.pop(key, None)
         else:
             self.objects[key] = obj
+        for kept in self._kept:
+            kept.change(change, obj, previous)
         for handler in self.handlers:
             handler(change, obj, previous)

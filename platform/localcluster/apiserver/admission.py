@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from localcluster import quantity
@@ -12,6 +14,7 @@ from localcluster.apiserver.defaults import pods
 from localcluster.apiserver.registry import Kind
 from localcluster.apiserver.status import StatusError, forbidden
 from localcluster.apiserver.store import Store
+from localcluster.apiserver.usage import Usages
 
 Object = dict[str, Any]
 
@@ -128,7 +131,7 @@ def _limit_ranges(store: Store, obj: Object) -> None:
                         _container_limits(container, item, word, notes)
                         problems += _violations(container["resources"], item, "Container")
             elif item.get("type") == "Pod":
-                problems += _violations(_pod_total(obj["spec"]), item, "Pod")
+                problems += _violations(_as_text(_pod_total(obj["spec"])), item, "Pod")
     if notes:
         annotations = obj["metadata"].setdefault("annotations", {})
         annotations["kubernetes.io/limit-ranger"] = "LimitRanger plugin set: " + "; ".join(notes)
@@ -148,12 +151,16 @@ def _container_limits(container: Object, item: Object, word: str, notes: list[st
             notes.append(f"{', '.join(missing)} {text} for {word} {container['name']}")
 
 
-def _pod_total(spec: Object) -> Object:
+def _pod_total(spec: Object) -> dict[str, dict[str, Decimal]]:
     total: dict[str, dict[str, Decimal]] = {"requests": {}, "limits": {}}
     for container in spec.get("containers") or ():
         for key in total:
             for name, value in ((container.get("resources") or {}).get(key) or {}).items():
                 total[key][name] = total[key].get(name, Decimal(0)) + quantity.parse(value)
+    return total
+
+
+def _as_text(total: dict[str, dict[str, Decimal]]) -> Object:
     return {
         key: {name: quantity.of(value, "i" if name == "memory" else "") for name, value in found.items()}
         for key, found in total.items()
@@ -193,11 +200,11 @@ def usage(kind: Kind, obj: Object) -> dict[str, Decimal]:
         used["pods"] = Decimal(1)
         total = _pod_total(obj["spec"])
         for name, value in total["requests"].items():
-            used[f"requests.{name}"] = quantity.parse(value)
+            used[f"requests.{name}"] = value
             if name in _COMPUTE:
-                used[name] = quantity.parse(value)
+                used[name] = value
         for name, value in total["limits"].items():
-            used[f"limits.{name}"] = quantity.parse(value)
+            used[f"limits.{name}"] = value
     elif resource == r.SERVICES:
         used["services"] = Decimal(1)
         if obj["spec"].get("type") == "LoadBalancer":
@@ -209,8 +216,11 @@ def usage(kind: Kind, obj: Object) -> dict[str, Decimal]:
     return used
 
 
-def _in_scope(quota: Object, kind: Kind, obj: Object) -> bool:
-    scopes = quota["spec"].get("scopes") or []
+def _scopes(quota: Object) -> tuple[str, ...]:
+    return tuple(sorted(quota["spec"].get("scopes") or ()))
+
+
+def _in_scope(scopes: tuple[str, ...], kind: Kind, obj: Object) -> bool:
     if not scopes:
         return True
     if kind.resource != r.PODS:
@@ -226,7 +236,16 @@ def _in_scope(quota: Object, kind: Kind, obj: Object) -> bool:
     return all(answers.get(scope, True) for scope in scopes)
 
 
-def quotas(store: Store, kind: Kind, obj: Object, namespace: str) -> None:
+def _counted(scopes: tuple[str, ...], kind: Kind, obj: Object) -> Mapping[str, Decimal]:
+    return usage(kind, obj) if _in_scope(scopes, kind, obj) else {}
+
+
+def usages(store: Store) -> Usages:
+    """What is used of quotas, to be told of every write."""
+    return Usages(store, lambda scopes: partial(_counted, scopes))
+
+
+def quotas(store: Store, usages: Usages, kind: Kind, obj: Object, namespace: str) -> None:
     """StatusError 403 when creating `obj` would exceed a ResourceQuota of its namespace."""
     found = _objects(store, r.RESOURCEQUOTAS, namespace) if namespace else []
     if not found:
@@ -234,7 +253,8 @@ def quotas(store: Store, kind: Kind, obj: Object, namespace: str) -> None:
     name = obj["metadata"].get("name", "")
     wanted = usage(kind, obj)
     for quota in found:
-        if not _in_scope(quota, kind, obj):
+        scopes = _scopes(quota)
+        if not _in_scope(scopes, kind, obj):
             continue
         hard = quota["spec"].get("hard") or {}
         title = quota["metadata"]["name"]
@@ -243,7 +263,8 @@ def quotas(store: Store, kind: Kind, obj: Object, namespace: str) -> None:
         relevant = {key: value for key, value in wanted.items() if key in hard and value}
         if not relevant:
             continue
-        used = used_in(store, kind, quota, namespace, set(relevant))
+        tally = usages.of(kind, namespace, scopes)
+        used = {key: tally.of(key) for key in relevant}
         over = [key for key in sorted(relevant) if used[key] + relevant[key] > quantity.parse(hard[key])]
         if over:
             raise _exceeded(kind, name, title, hard, over, relevant, used)
@@ -280,14 +301,3 @@ def _must_specify(hard: dict[str, str], obj: Object, title: str, name: str) -> N
     if missing:
         parts = "; ".join(f"{key} for: {','.join(names)}" for key, names in sorted(missing.items()))
         raise forbidden(r.PODS, name, f"failed quota: {title}: must specify {parts}")
-
-
-def used_in(store: Store, kind: Kind, quota: Object, namespace: str, keys: set[str]) -> dict[str, Decimal]:
-    """What the namespace's objects of one kind use of the given quota entries."""
-    total = dict.fromkeys(keys, Decimal(0))
-    for obj in _objects(store, kind.resource, namespace):
-        if _in_scope(quota, kind, obj):
-            for key, value in usage(kind, obj).items():
-                if key in total:
-                    total[key] += value
-    return total

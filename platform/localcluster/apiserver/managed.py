@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import orjson
+
 from localcluster import times
 from localcluster.apiserver import fieldset
 from localcluster.apiserver.fieldset import Path, Trie
@@ -123,7 +125,8 @@ def updated(kind: Struct, old: Object, new: Object, manager: Manager, reset: Res
         entries: list[Object] = []  # the documented way of dropping all ownership
         difference = fieldset.Difference()
     else:
-        entries = copy.deepcopy(old["metadata"].get("managedFields") or [])
+        # A copy; many times faster than deepcopy, which was a third of the time of a patch.
+        entries = orjson.loads(orjson.dumps(old["metadata"].get("managedFields") or []))
         difference = fieldset.compare(kind, _bare(old), _bare(new))
     changed = [path for path in difference.changed if _is_owned_path(path, reset)]
     removed = [path for path in difference.removed if _is_owned_path(path, reset)]

@@ -68,6 +68,7 @@ class Objects:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.usages = admission.usages(store)
         services = store.tables[r.SERVICES]
         self.addresses = Addresses(record.load() for record in services.records())
 
@@ -107,7 +108,7 @@ class Objects:
         self._validate(kind, obj)
         if resource == r.SERVICES:
             self._allocate(kind, obj, None, dry_run=dry_run)
-        admission.quotas(self.store, kind, obj, namespace)
+        admission.quotas(self.store, self.usages, kind, obj, namespace)
         if self.table(kind).get(namespace, name) is not None:
             if resource == r.SERVICES and not dry_run:
                 self.addresses.release(obj["spec"])
@@ -174,6 +175,7 @@ class Objects:
         table = self.table(kind)
         record = record_of(table, metadata.get("namespace", ""), metadata["name"], obj, encode(obj))
         self.store.write(table, event, record, previous)
+        self.usages.changed(kind, obj, gone=event == "DELETED")
 
     def store_changed(self, kind: Kind, obj: Object, previous: Record) -> None:
         """Store a change that a subresource has made and checked by itself."""

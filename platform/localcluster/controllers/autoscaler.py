@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from localcluster.client import ApiError, Object
 from localcluster.controllers import scaling
 from localcluster.controllers.context import Context
-from localcluster.controllers.pods import condition, is_active, is_deleting, is_ready, is_terminal, matches
+from localcluster.controllers.pods import condition, is_active, is_deleting, is_ready, is_terminal
 from localcluster.quantity import format_binary, format_decimal, milli, parse
 from localcluster.resources import DEPLOYMENTS, HPAS, POD_METRICS, PODS, REPLICASETS, Resource
 from localcluster.times import age, now, rfc3339
@@ -264,11 +264,7 @@ class _Sync:
     def _pods(self, selector: str) -> list[Object]:
         wanted = dict(part.split("=", 1) for part in selector.split(",") if "=" in part)
         namespace = self.hpa["metadata"]["namespace"]
-        return [
-            pod
-            for pod in self.controller.pods.in_namespace(namespace)
-            if matches({"matchLabels": wanted}, pod["metadata"].get("labels"))
-        ]
+        return self.controller.pods.labelled(namespace, wanted)
 
     def _normalize(self, wanted: int, current: int) -> int:
         instant = time.monotonic()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from localcluster.client import Client, Object
+from localcluster import indexes
+from localcluster.client import Client
 from localcluster.events import Recorder
+from localcluster.indexes import Index, Selectors
 from localcluster.resources import Resource
 from localcluster.watcher import Watcher
 
@@ -42,34 +44,16 @@ class Context:
         await asyncio.gather(*(watcher.synced() for watcher in self._watchers.values()))
 
 
-class Owned:
-    """Objects of one resource by the uid of their controlling owner, kept by a watcher."""
-
-    def __init__(self, watcher: Watcher) -> None:
-        self._by_owner: dict[str, dict[str, Object]] = {}
-        watcher.add_handler(self._on_change)
-
-    def of(self, uid: str) -> list[Object]:
-        return list(self._by_owner.get(uid, {}).values())
-
-    def _on_change(self, change: str, obj: Object, previous: Object | None) -> None:
-        for old in (previous, obj):
-            if old is not None:
-                self._forget(old)
-        owner = _controller_uid(obj)
-        if change != "DELETED" and owner:
-            self._by_owner.setdefault(owner, {})[obj["metadata"]["uid"]] = obj
-
-    def _forget(self, obj: Object) -> None:
-        owner = _controller_uid(obj)
-        if owner and owner in self._by_owner:
-            self._by_owner[owner].pop(obj["metadata"]["uid"], None)
-            if not self._by_owner[owner]:
-                del self._by_owner[owner]
+def owned(watcher: Watcher) -> Index:
+    """Objects by the uid of their controlling owner."""
+    return watcher.index(indexes.controller_uid)
 
 
-def _controller_uid(obj: Object) -> str | None:
-    for owner in obj["metadata"].get("ownerReferences") or []:
-        if owner.get("controller"):
-            return owner["uid"]
-    return None
+def orphans(watcher: Watcher) -> Index:
+    """Objects that no controller owns, by namespace."""
+    return watcher.index(indexes.orphan_namespace)
+
+
+def selecting(watcher: Watcher) -> Selectors:
+    """Which objects choose given labels by the LabelSelector in their spec."""
+    return watcher.keep(Selectors(lambda obj: obj["spec"].get("selector")))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from localcluster.client import ApiError, Object
 from localcluster.controllers import deployment_status as progress
 from localcluster.controllers import rollout
-from localcluster.controllers.context import Context, Owned
+from localcluster.controllers.context import Context, orphans, owned, selecting
 from localcluster.controllers.pods import (
     controller_of,
     controller_reference,
@@ -32,7 +32,10 @@ class DeploymentController:
         self.deployments = context.watcher(DEPLOYMENTS)
         self.sets = context.watcher(REPLICASETS)
         self.pods = context.watcher(PODS)
-        self.pods_by_set = Owned(self.pods)
+        self.pods_by_set = owned(self.pods)
+        self.sets_of = owned(self.sets)
+        self.orphans = orphans(self.sets)
+        self.selecting = selecting(self.deployments)
         self.events = context.recorder("deployment-controller")
         self.queue: WorkQueue[Key] = WorkQueue("deployment", self.sync)
         self.deployments.add_handler(lambda change, obj, old: self.queue.add(key_of(obj)))
@@ -44,9 +47,8 @@ class DeploymentController:
         if owner and owner["kind"] == "Deployment":
             self.queue.add((rs["metadata"]["namespace"], owner["name"]))
         elif not owner:
-            for deployment in self.deployments.in_namespace(rs["metadata"]["namespace"]):
-                if matches(deployment["spec"].get("selector"), rs["metadata"].get("labels")):
-                    self.queue.add(key_of(deployment))
+            for deployment in self.selecting.choosing(rs["metadata"]["namespace"], rs["metadata"].get("labels")):
+                self.queue.add(key_of(deployment))
 
     def _on_pod(self, change: str, pod: Object, old: Object | None) -> None:
         # Recreate waits for the last old pod to be gone.
@@ -71,14 +73,13 @@ class DeploymentController:
         """The Deployment's ReplicaSets: adopts matching orphans, lets go of those that no longer match."""
         mine = []
         selector = deployment["spec"]["selector"]
-        for rs in self.sets.in_namespace(deployment["metadata"]["namespace"]):
-            fits = matches(selector, rs["metadata"].get("labels"))
-            if is_controlled_by(rs, deployment):
-                if fits:
-                    mine.append(rs)
-                elif not is_deleting(deployment):
-                    await self._release(rs, deployment)
-            elif fits and controller_of(rs) is None and not is_deleting(rs) and not is_deleting(deployment):
+        for rs in self.sets_of.of(deployment["metadata"]["uid"]):
+            if matches(selector, rs["metadata"].get("labels")):
+                mine.append(rs)
+            elif not is_deleting(deployment):
+                await self._release(rs, deployment)
+        for rs in () if is_deleting(deployment) else self.orphans.of(deployment["metadata"]["namespace"]):
+            if not is_deleting(rs) and matches(selector, rs["metadata"].get("labels")):
                 mine.append(await self._adopt(rs, deployment))
         return mine
 

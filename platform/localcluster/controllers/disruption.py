@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localcluster.client import Object
-from localcluster.controllers.context import Context
+from localcluster.controllers.context import Context, selecting
 from localcluster.controllers.pods import controller_of, is_active, is_ready, matches
 from localcluster.controllers.rollout import replicas, scaled
 from localcluster.resources import DEPLOYMENTS, PDBS, PODS, REPLICASETS
@@ -42,26 +42,22 @@ class DisruptionController:
         self.pods = context.watcher(PODS)
         self.sets = context.watcher(REPLICASETS)
         self.deployments = context.watcher(DEPLOYMENTS)
+        self.selecting = selecting(self.budgets)
         self.queue: WorkQueue[Key] = WorkQueue("disruption", self.sync, workers=2)
         self.budgets.add_handler(lambda change, obj, old: self.queue.add(key_of(obj)))
         self.pods.add_handler(self._on_pod)
 
     def _on_pod(self, change: str, pod: Object, old: Object | None) -> None:
-        for key, budget in self.budgets.objects.items():
-            if key[0] == pod["metadata"]["namespace"] and matches(
-                budget["spec"].get("selector"), pod["metadata"].get("labels")
-            ):
-                self.queue.add(key)
+        for budget in self.selecting.choosing(pod["metadata"]["namespace"], pod["metadata"].get("labels")):
+            self.queue.add(key_of(budget))
 
     async def sync(self, key: Key) -> None:
         budget = self.budgets.get(*key)
         if budget is None:
             return
-        pods = [
-            pod
-            for pod in self.pods.in_namespace(key[0])
-            if is_active(pod) and matches(budget["spec"].get("selector"), pod["metadata"].get("labels"))
-        ]
+        selector = budget["spec"].get("selector")
+        candidates = self.pods.labelled(key[0], (selector or {}).get("matchLabels") or {})
+        pods = [pod for pod in candidates if is_active(pod) and matches(selector, pod["metadata"].get("labels"))]
         if not pods:
             self.events.normal(budget, "NoPods", "No matching pods found")
         old = budget.get("status") or {}

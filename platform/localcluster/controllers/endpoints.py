@@ -7,8 +7,9 @@ Source: kubernetes pkg/controller/endpointslice, pkg/controller/endpoint.
 from __future__ import annotations
 
 from localcluster.client import ApiError, Object
-from localcluster.controllers.context import Context
-from localcluster.controllers.pods import condition, is_controlled_by, is_deleting, is_ready, is_terminal
+from localcluster.controllers.context import Context, owned
+from localcluster.controllers.pods import condition, is_deleting, is_ready, is_terminal
+from localcluster.indexes import Selectors
 from localcluster.resources import ENDPOINTS, ENDPOINTSLICES, PODS, SERVICES
 from localcluster.times import rfc3339
 from localcluster.watcher import Key, key_of
@@ -165,6 +166,11 @@ def is_managed(service: Object) -> bool:
     return bool(service["spec"].get("selector")) and service["spec"].get("type") != "ExternalName"
 
 
+def _label_selector(service: Object) -> Object | None:
+    selector = service["spec"].get("selector")
+    return {"matchLabels": selector} if selector else None
+
+
 class EndpointsController:
     """Writes the slices and the Endpoints object of every service that selects pods."""
 
@@ -175,28 +181,19 @@ class EndpointsController:
         self.slices = context.watcher(ENDPOINTSLICES)
         self.endpoints = context.watcher(ENDPOINTS)
         self.queue: WorkQueue[Key] = WorkQueue("endpoints", self.sync)
-        self._by_namespace: dict[str, set[Key]] = {}
+        self._selecting = self.services.keep(Selectors(_label_selector))
+        self._slices_of = owned(self.slices)
         self._creating: dict[Key, set[str]] = {}
         self._slice_triggers, self._endpoints_triggers = TriggerTimes(), TriggerTimes()
-        self.services.add_handler(self._on_service)
+        self.services.add_handler(lambda change, service, old: self.queue.add(key_of(service)))
         self.pods.add_handler(self._on_pod)
         self.slices.add_handler(self._on_slice)
 
-    def _on_service(self, change: str, service: Object, old: Object | None) -> None:
-        key = key_of(service)
-        if change == "DELETED":
-            self._by_namespace.get(key[0], set()).discard(key)
-        else:
-            self._by_namespace.setdefault(key[0], set()).add(key)
-        self.queue.add(key)
-
     def _on_pod(self, change: str, pod: Object, old: Object | None) -> None:
         namespace = pod["metadata"]["namespace"]
-        states = [(entry["metadata"].get("labels") or {}).items() for entry in (pod, old) if entry]
-        for key in self._by_namespace.get(namespace, ()):
-            selector = (self.services.objects[key]["spec"].get("selector") or {}).items()
-            if selector and any(selector <= labels for labels in states):
-                self.queue.add(key)
+        for state in (pod, old):
+            for service in self._selecting.choosing(namespace, state["metadata"].get("labels")) if state else ():
+                self.queue.add(key_of(service))
 
     def _on_slice(self, change: str, piece: Object, old: Object | None) -> None:
         owner = (piece["metadata"].get("labels") or {}).get(_NAME_LABEL)
@@ -221,7 +218,7 @@ class EndpointsController:
             return
         if not is_managed(service):
             return
-        pods = self.pods.in_namespace(key[0])
+        pods = self.pods.labelled(key[0], service["spec"]["selector"])
         await self._write_slices(service, pods)
         await self._write_endpoints(service, pods)
 
@@ -235,8 +232,7 @@ class EndpointsController:
         namespace = service["metadata"]["namespace"]
         if key_of(service) in self._creating:
             return  # the watch has not shown the last one yet; it adds the key again when it does
-        existing = [piece for piece in self.slices.in_namespace(namespace) if is_controlled_by(piece, service)]
-        existing.sort(key=lambda piece: piece["metadata"]["name"])
+        existing = sorted(self._slices_of.of(service["metadata"]["uid"]), key=lambda piece: piece["metadata"]["name"])
         wanted = self._pieces(service, pods, existing)
         stamp = self._slice_triggers.of(service, _matching(service, pods))
         for piece, ports, entries in wanted:

@@ -11,9 +11,10 @@ import asyncio
 import time
 from datetime import datetime
 
+from localcluster import indexes
 from localcluster.client import ApiError, Object
 from localcluster.controllers import job_rules as rules
-from localcluster.controllers.context import Context, Owned
+from localcluster.controllers.context import Context, owned
 from localcluster.controllers.pods import controller_of, controller_reference, from_template, is_deleting, is_ready
 from localcluster.controllers.replicaset import Expectations
 from localcluster.resources import JOBS, PODS
@@ -27,7 +28,8 @@ class JobController:
         self.client = context.client
         self.jobs = context.watcher(JOBS)
         self.pods = context.watcher(PODS)
-        self.owned = Owned(self.pods)
+        self.owned = owned(self.pods)
+        self.owned_by_name = self.pods.index(indexes.controller_name)
         self.events = context.recorder("job-controller")
         self.expected: dict[Key, Expectations] = {}
         # Pods that were counted and let go of, until the watch shows it: they must not be counted again.
@@ -70,13 +72,7 @@ class JobController:
 
     async def _release_orphans(self, key: Key) -> None:
         """Pods whose Job is gone must not be held by its finalizer."""
-        await self._finalize(
-            [
-                pod
-                for pod in self.pods.in_namespace(key[0])
-                if (owner := controller_of(pod)) and owner["kind"] == "Job" and owner["name"] == key[1]
-            ]
-        )
+        await self._finalize(self.owned_by_name.of((key[0], "Job", key[1])))
 
     async def _finalize(self, pods: list[Object]) -> None:
         await asyncio.gather(*(self.remove_finalizer(pod) for pod in pods if rules.has_finalizer(pod)))

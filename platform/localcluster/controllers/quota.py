@@ -24,6 +24,7 @@ from localcluster.resources import (
     SERVICES,
     Resource,
 )
+from localcluster.tally import Tally
 from localcluster.watcher import Key, Watcher, key_of
 from localcluster.workqueue import WorkQueue
 
@@ -112,18 +113,43 @@ class QuotaController:
         self.quotas = context.watcher(RESOURCEQUOTAS)
         self.watchers: dict[Resource, Watcher] = {resource: context.watcher(resource) for resource in _COUNTED}
         self.queue: WorkQueue[Key] = WorkQueue("quota", self.sync, workers=2)
-        self.quotas.add_handler(lambda change, obj, old: self.queue.add(key_of(obj)))
+        self._tallies: dict[Key, Tally] = {}
+        self.quotas.add_handler(self._on_quota)
         for watcher in self.watchers.values():
             watcher.add_handler(self._on_object)
+
+    def _on_quota(self, change: str, quota: Object, old: Object | None) -> None:
+        key = key_of(quota)
+        if change == "DELETED":
+            self._tallies.pop(key, None)
+        elif old is None or _scopes(old) != _scopes(quota):
+            self._tallies[key] = Tally()
+            for resource in (PODS, SERVICES):
+                for obj in self.watchers[resource].in_namespace(key[0]):
+                    self._count("ADDED", obj, quota)
+        self.queue.add(key)
+
+    def _count(self, change: str, obj: Object, quota: Object) -> None:
+        """Let a pod or a service count for a quota, or count no more."""
+        tally, member = self._tallies[key_of(quota)], f"{obj['kind']}/{obj['metadata']['name']}"
+        if obj["kind"] == PODS.kind:
+            counts, amounts = not is_terminal(obj) and in_scope(quota, obj), pod_usage(obj)
+        else:
+            counts, amounts = not any(_scopes(quota)), service_usage(obj)
+        if change == "DELETED" or not counts:
+            tally.drop(member)
+        else:
+            tally.put(member, amounts)
 
     def _on_object(self, change: str, obj: Object, old: Object | None) -> None:
         if change == "MODIFIED" and old is not None and is_terminal(obj) == is_terminal(old):
             same = obj.get("spec") == old.get("spec")
             if same:
                 return
-        for key in self.quotas.objects:
-            if key[0] == obj["metadata"].get("namespace"):
-                self.queue.add(key)
+        for quota in self.quotas.in_namespace(key_of(obj)[0]):
+            if obj["kind"] in (PODS.kind, SERVICES.kind):
+                self._count(change, obj, quota)
+            self.queue.add(key_of(quota))
 
     async def sync(self, key: Key) -> None:
         quota = self.quotas.get(*key)
@@ -141,28 +167,22 @@ class QuotaController:
 
     def _used(self, quota: Object) -> dict[str, Decimal]:
         namespace = quota["metadata"]["namespace"]
-        used: dict[str, Decimal] = {}
-
-        def add(more: dict[str, Decimal]) -> None:
-            for name, amount in more.items():
-                used[name] = used.get(name, Decimal(0)) + amount
-
-        for pod in self.watchers[PODS].in_namespace(namespace):
-            if not is_terminal(pod) and in_scope(quota, pod):
-                add(pod_usage(pod))
-        if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"):
+        used = self._tallies[key_of(quota)].sums()
+        if any(_scopes(quota)):
             return used
-        for service in self.watchers[SERVICES].in_namespace(namespace):
-            add(service_usage(service))
         for resource, watcher in self.watchers.items():
             if resource in (PODS, SERVICES):
                 continue
-            count = Decimal(len(watcher.in_namespace(namespace)))
+            count = Decimal(watcher.count(namespace))
             suffix = f".{resource.group}" if resource.group else ""
             used[f"count/{resource.plural}{suffix}"] = count
             if resource.plural in _BARE:
                 used[resource.plural] = count
         return used
+
+
+def _scopes(quota: Object) -> tuple[Object | None, Object | None]:
+    return quota["spec"].get("scopes"), quota["spec"].get("scopeSelector")
 
 
 def _text(name: str, amount: Decimal, hard: str) -> str:

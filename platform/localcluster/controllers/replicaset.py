@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from localcluster.client import ApiError, Object
-from localcluster.controllers.context import Context, Owned
+from localcluster.controllers.context import Context, orphans, owned, selecting
 from localcluster.controllers.pods import (
     controller_of,
     controller_reference,
@@ -52,8 +52,10 @@ class ReplicaSetController:
         self.client = context.client
         self.sets = context.watcher(REPLICASETS)
         self.pods = context.watcher(PODS)
-        self.owned = Owned(self.pods)
-        self.siblings = Owned(self.sets)
+        self.owned = owned(self.pods)
+        self.orphans = orphans(self.pods)
+        self.siblings = owned(self.sets)
+        self.selecting = selecting(self.sets)
         self.events = context.recorder("replicaset-controller")
         self.expected: dict[Key, Expectations] = {}
         self.queue: WorkQueue[Key] = WorkQueue("replicaset", self.sync)
@@ -79,9 +81,8 @@ class ReplicaSetController:
                     expected.deletions.discard(pod["metadata"]["uid"])
             self.queue.add(key)
         if controller_of(pod) is None and change != "DELETED":
-            for rs in self.sets.in_namespace(namespace):
-                if matches(rs["spec"]["selector"], pod["metadata"].get("labels")):
-                    self.queue.add(key_of(rs))
+            for rs in self.selecting.choosing(namespace, pod["metadata"].get("labels")):
+                self.queue.add(key_of(rs))
 
     async def sync(self, key: Key) -> None:
         rs = self.sets.get(*key)
@@ -124,9 +125,8 @@ class ReplicaSetController:
                 await self._own(pod, [o for o in _owners(pod) if o["uid"] != rs["metadata"]["uid"]])
         if is_deleting(rs):
             return mine
-        for pod in self.pods.in_namespace(rs["metadata"]["namespace"]):
-            orphan = controller_of(pod) is None and is_active(pod)
-            if orphan and matches(selector, pod["metadata"].get("labels")):
+        for pod in self.orphans.of(rs["metadata"]["namespace"]):
+            if is_active(pod) and matches(selector, pod["metadata"].get("labels")):
                 # The cache may lag behind a deletion; ask before taking over pods.
                 fresh = await self.client.get(REPLICASETS, rs["metadata"]["name"], rs["metadata"]["namespace"])
                 if fresh["metadata"]["uid"] != rs["metadata"]["uid"] or is_deleting(fresh):

@@ -7,6 +7,7 @@ import logging
 
 import aiohttp
 
+from localcluster import indexes
 from localcluster.client import ApiError, Object
 from localcluster.controllers.context import Context
 from localcluster.controllers.pods import condition, is_deleting
@@ -63,6 +64,7 @@ class NodeLifecycleController:
         self.nodes = context.watcher(NODES)
         self.leases = context.watcher(LEASES)
         self.pods = context.watcher(PODS)
+        self.pods_on = self.pods.index(indexes.node_name)
         self.events = context.recorder("node-controller")
         self.queue: WorkQueue[str] = WorkQueue("node-lifecycle", self.sync, workers=4)
         self.nodes.add_handler(self._on_node)
@@ -112,8 +114,8 @@ class NodeLifecycleController:
         self.events.normal(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
         patch = {"status": {"conditions": conditions}}
         answer = await self.client.patch(NODES, name, None, patch, kind="strategic", subresource="status")
-        for pod in self.pods.objects.values():
-            if pod["spec"].get("nodeName") == name and condition(pod, "Ready"):
+        for pod in self.pods_on.of(name):
+            if condition(pod, "Ready"):
                 await self._unready(pod)
         return answer
 
@@ -153,8 +155,8 @@ class NodeLifecycleController:
         """Delete pods that tolerate the silence no longer."""
         silent = age(ready["lastTransitionTime"])
         key = _UNREACHABLE if ready["status"] == "Unknown" else _NOT_READY
-        for pod in list(self.pods.objects.values()):
-            if pod["spec"].get("nodeName") != name or is_deleting(pod):
+        for pod in self.pods_on.of(name):
+            if is_deleting(pod):
                 continue
             limit = _toleration(pod, key)
             if limit is not None and silent > limit:
@@ -171,9 +173,7 @@ class NodeLifecycleController:
         await asyncio.sleep(_LOOK)
         if self.nodes.get("", name) is not None:
             return
-        for pod in list(self.pods.objects.values()):
-            if pod["spec"].get("nodeName") != name:
-                continue
+        for pod in self.pods_on.of(name):
             metadata = pod["metadata"]
             try:
                 await self.client.delete(

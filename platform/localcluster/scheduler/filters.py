@@ -7,77 +7,13 @@ pods would not help (UnschedulableAndUnresolvable). Source: kubernetes pkg/sched
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 from localcluster.client import Object
-from localcluster.controllers.pods import matches, matches_expression
-from localcluster.scheduler.resources import Amounts, amounts, pod_requests
+from localcluster.controllers.pods import matches_expression
+from localcluster.scheduler.world import NodeInfo, PodInfo, World
 
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
-
-
-@dataclass(slots=True)
-class NodeInfo:
-    """A node and the pods that occupy it."""
-
-    node: Object
-    allocatable: Amounts = field(default_factory=dict)
-    requested: Amounts = field(default_factory=dict)
-    pods: dict[str, Object] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, node: Object) -> NodeInfo:
-        info = cls(node)
-        info.update(node)
-        return info
-
-    @property
-    def name(self) -> str:
-        return self.node["metadata"]["name"]
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return self.node["metadata"].get("labels") or {}
-
-    def update(self, node: Object) -> None:
-        self.node = node
-        self.allocatable = amounts(node.get("status", {}).get("allocatable"))
-
-    def add(self, pod: Object) -> None:
-        uid = pod["metadata"]["uid"]
-        self.remove(uid)
-        self.pods[uid] = pod
-        for name, amount in pod_requests(pod).items():
-            self.requested[name] = self.requested.get(name, 0) + amount
-
-    def remove(self, uid: str) -> None:
-        pod = self.pods.pop(uid, None)
-        if pod is not None:
-            for name, amount in pod_requests(pod).items():
-                self.requested[name] = self.requested.get(name, 0) - amount
-
-    def copy(self) -> NodeInfo:
-        return NodeInfo(self.node, self.allocatable, dict(self.requested), dict(self.pods))
-
-
-class World:
-    """All nodes at one moment, with what rules between pods look for in all of them."""
-
-    def __init__(self, nodes: Iterable[NodeInfo]) -> None:
-        self.nodes = list(nodes)
-
-    @cached_property
-    def guards(self) -> list[tuple[NodeInfo, Object, Object]]:
-        """(node, pod, term) for every required anti-affinity term of a running pod."""
-        return [
-            (node, other, term)
-            for node in self.nodes
-            for other in node.pods.values()
-            if other["spec"].get("affinity")
-            for term in _terms(other, "podAntiAffinity")
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,36 +28,37 @@ def _final(reason: str) -> Refusal:
     return Refusal((reason,), True)
 
 
-def check(pod: Object, info: NodeInfo, world: World) -> Refusal | None:
-    """None when `pod` fits on the node."""
+def check(world: World, info: NodeInfo) -> Refusal | None:
+    """None when the world's pod fits on the node."""
+    pod = world.pod
     for rule in (_cordon, _name, _taints, _node_affinity, _ports, _fit):
         refusal = rule(pod, info)
         if refusal is not None:
             return refusal
-    if _spread_rules(pod):
-        refusal = _spread(pod, info, world.nodes)
+    if pod.spread:
+        refusal = _spread(world, info)
         if refusal is not None:
             return refusal
-    return _pod_affinity(pod, info, world)
+    return _pod_affinity(world, info)
 
 
-def _cordon(pod: Object, info: NodeInfo) -> Refusal | None:
-    if not info.node.get("spec", {}).get("unschedulable"):
+def _cordon(pod: PodInfo, info: NodeInfo) -> Refusal | None:
+    if not info.spec.get("unschedulable"):
         return None
     taint = {"key": UNSCHEDULABLE_TAINT, "effect": "NoSchedule"}
     return None if tolerates(pod, taint) else _final("node(s) were unschedulable")
 
 
-def _name(pod: Object, info: NodeInfo) -> Refusal | None:
-    wanted = pod["spec"].get("nodeName")
+def _name(pod: PodInfo, info: NodeInfo) -> Refusal | None:
+    wanted = pod.spec.get("nodeName")
     if wanted and wanted != info.name:
         return _final("node(s) didn't match the requested node name")
     return None
 
 
-def tolerates(pod: Object, taint: Object) -> bool:
+def tolerates(pod: PodInfo, taint: Object) -> bool:
     """Whether one of the pod's tolerations covers the taint."""
-    for entry in pod["spec"].get("tolerations") or []:
+    for entry in pod.spec.get("tolerations") or []:
         if entry.get("effect") and entry["effect"] != taint["effect"]:
             continue
         key, operator = entry.get("key"), entry.get("operator") or "Equal"
@@ -134,8 +71,8 @@ def tolerates(pod: Object, taint: Object) -> bool:
     return False
 
 
-def _taints(pod: Object, info: NodeInfo) -> Refusal | None:
-    for taint in info.node.get("spec", {}).get("taints") or []:
+def _taints(pod: PodInfo, info: NodeInfo) -> Refusal | None:
+    for taint in info.spec.get("taints") or ():
         if taint["effect"] in ("NoSchedule", "NoExecute") and not tolerates(pod, taint):
             return _final("node(s) had untolerated taint(s)")
     return None
@@ -152,40 +89,31 @@ def node_term_matches(term: Object, info: NodeInfo) -> bool:
     )
 
 
-def _node_affinity(pod: Object, info: NodeInfo) -> Refusal | None:
-    spec = pod["spec"]
-    selector = spec.get("nodeSelector") or {}
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    fits = selector.items() <= info.labels.items()
-    if fits and required:
-        fits = any(node_term_matches(term, info) for term in required.get("nodeSelectorTerms") or [])
-    return None if fits else _final("node(s) didn't match Pod's node affinity/selector")
+def node_is_eligible(pod: PodInfo, info: NodeInfo) -> bool:
+    """Whether the pod's node selector and its required node affinity choose the node."""
+    if not pod.node_selector.items() <= info.labels.items():
+        return False
+    terms = pod.node_terms
+    return terms is None or any(node_term_matches(term, info) for term in terms)
 
 
-def _host_ports(pod: Object) -> set[tuple[str, int]]:
-    return {
-        (port.get("protocol") or "TCP", port["hostPort"])
-        for container in pod["spec"]["containers"]
-        for port in container.get("ports") or []
-        if port.get("hostPort")
-    }
+def _node_affinity(pod: PodInfo, info: NodeInfo) -> Refusal | None:
+    return None if node_is_eligible(pod, info) else _final("node(s) didn't match Pod's node affinity/selector")
 
 
-def _ports(pod: Object, info: NodeInfo) -> Refusal | None:
-    wanted = _host_ports(pod)
-    if wanted and any(wanted & _host_ports(other) for other in info.pods.values()):
+def _ports(pod: PodInfo, info: NodeInfo) -> Refusal | None:
+    if any(info.host_ports[port] for port in pod.host_ports):
         return Refusal(("node(s) didn't have free ports for the requested pod ports",), False)
     return None
 
 
-def _fit(pod: Object, info: NodeInfo) -> Refusal | None:
+def _fit(pod: PodInfo, info: NodeInfo) -> Refusal | None:
     reasons, final = [], False
     room = info.allocatable.get("pods", 0)
     if len(info.pods) + 1 > room:
         reasons.append("Too many pods")
         final = final or room < 1
-    for name, amount in pod_requests(pod).items():
+    for name, amount in pod.requests.items():
         capacity = info.allocatable.get(name, 0)
         if amount > 0 and amount > capacity - info.requested.get(name, 0):
             reasons.append(f"Insufficient {name}")
@@ -193,73 +121,34 @@ def _fit(pod: Object, info: NodeInfo) -> Refusal | None:
     return Refusal(tuple(reasons), final) if reasons else None
 
 
-def _terms(pod: Object, kind: str) -> list[Object]:
-    affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
-    return affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []
-
-
-def _term_chooses(term: Object, owner: Object, other: Object) -> bool:
-    """Whether an affinity term of `owner` is about the pod `other`."""
-    namespaces = term.get("namespaces")
-    if not namespaces and term.get("namespaceSelector") is None:
-        namespaces = [owner["metadata"].get("namespace")]
-    if namespaces and other["metadata"].get("namespace") not in namespaces:
-        return False
-    return matches(term.get("labelSelector"), other["metadata"].get("labels"))
-
-
-def _pod_affinity(pod: Object, info: NodeInfo, world: World) -> Refusal | None:
-    affinity, anti = _terms(pod, "podAffinity"), _terms(pod, "podAntiAffinity")
-    if not (affinity or anti or world.guards):
-        return None
-    nodes = world.nodes
-
-    def neighbours(key: str) -> list[Object]:
-        place = info.labels.get(key)
-        if place is None:
-            return []
-        return [other for node in nodes if node.labels.get(key) == place for other in node.pods.values()]
-
-    for term in affinity:
-        key = term["topologyKey"]
-        if key in info.labels and any(_term_chooses(term, pod, other) for other in neighbours(key)):
+def _pod_affinity(world: World, info: NodeInfo) -> Refusal | None:
+    pod, labels = world.pod, info.labels
+    for term in pod.affinity:
+        key, places = term["topologyKey"], world.chosen(term)
+        if key in labels and places[labels[key]]:
             continue
         # The first pod of a group that wants to be with itself may go anywhere.
-        alone = not any(_term_chooses(term, pod, o) for node in nodes for o in node.pods.values())
-        if not (key in info.labels and alone and _term_chooses(term, pod, pod)):
+        alone = not places and pod.is_chosen_by(term, pod)
+        if not (key in labels and alone):
             return _final("node(s) didn't match pod affinity rules")
-    for term in anti:
-        if any(_term_chooses(term, pod, other) for other in neighbours(term["topologyKey"])):
-            return Refusal(("node(s) didn't match pod anti-affinity rules",), False)
-    for node, other, term in world.guards:
+    for term in pod.anti_affinity:
         key = term["topologyKey"]
-        same = info.labels.get(key) is not None and info.labels.get(key) == node.labels.get(key)
-        if same and _term_chooses(term, other, pod):
+        if key in labels and world.chosen(term)[labels[key]]:
+            return Refusal(("node(s) didn't match pod anti-affinity rules",), False)
+    for key, guarded in world.guarded.items():
+        if labels.get(key) in guarded:
             return Refusal(("node(s) didn't satisfy existing pods anti-affinity rules",), False)
     return None
 
 
-def _spread_rules(pod: Object) -> list[Object]:
-    rules = pod["spec"].get("topologySpreadConstraints") or []
-    return [rule for rule in rules if rule.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"]
-
-
-def _spread(pod: Object, info: NodeInfo, nodes: list[NodeInfo]) -> Refusal | None:
-    for rule in _spread_rules(pod):
+def _spread(world: World, info: NodeInfo) -> Refusal | None:
+    for rule in world.pod.spread:
         key = rule["topologyKey"]
         if key not in info.labels:
             return _final("node(s) didn't match pod topology spread constraints (missing required label)")
-        counts: Counter[str] = Counter()
-        for node in nodes:
-            if key in node.labels and _node_affinity(pod, node) is None:
-                counts[node.labels[key]] += sum(
-                    matches(rule.get("labelSelector"), other["metadata"].get("labels"))
-                    and other["metadata"].get("namespace") == pod["metadata"].get("namespace")
-                    for other in node.pods.values()
-                )
-        own = int(matches(rule.get("labelSelector"), pod["metadata"].get("labels")))
-        here = info.labels[key]
-        if counts[here] + own - min(counts.values(), default=0) > rule.get("maxSkew", 1):
+        counts = world.spread(rule, node_is_eligible)
+        own = int(world.pod.has_labels(rule.get("labelSelector")))
+        if counts[info.labels[key]] + own - min(counts.values(), default=0) > rule.get("maxSkew", 1):
             return Refusal(("node(s) didn't match pod topology spread constraints",), False)
     return None
 

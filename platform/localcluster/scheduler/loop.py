@@ -5,32 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 
 import aiohttp
 
 from localcluster.client import ApiError, Client, Object
-from localcluster.controllers.pods import condition, is_deleting, is_terminal, matches
+from localcluster.controllers.pods import condition, is_deleting, is_terminal
 from localcluster.events import Recorder
 from localcluster.resources import NODES, PDBS, PODS
-from localcluster.scheduler.filters import (
-    NodeInfo,
-    Refusal,
-    World,
-    check,
-    failure_message,
-    missing_claim,
-    preemption_message,
-)
-from localcluster.scheduler.placement import Preemption, best, plan_preemption, priority
+from localcluster.scheduler.filters import Refusal, check, failure_message, missing_claim, preemption_message
+from localcluster.scheduler.placement import Preemption, best, plan_preemption
+from localcluster.scheduler.waiting import Queue, Waiting
+from localcluster.scheduler.world import NodeInfo, PodInfo, World
 from localcluster.times import rfc3339
 from localcluster.watcher import Key, Watcher, key_of
 
 log = logging.getLogger(__name__)
 
 NAME = "default-scheduler"
-_FIRST_BACKOFF = 1.0
-_LAST_BACKOFF = 10.0
+_AGAIN = 1.0  # seconds until a pod is tried again after a request of ours has failed
 _SWEEP = 60.0  # unschedulable pods are looked at again after this long even when nothing is known to have changed
 
 
@@ -42,12 +34,11 @@ class Scheduler:
         self.name = name
         self.events = Recorder(client, name, socket.gethostname())
         self.nodes: dict[str, NodeInfo] = {}
-        self.nominated: dict[str, tuple[str, Object]] = {}
-        self._orphans: dict[str, dict[str, Object]] = {}
+        self.nominated: dict[str, tuple[str, PodInfo]] = {}
+        self._orphans: dict[str, dict[str, PodInfo]] = {}
         self._assumed: dict[str, str] = {}
-        self._queue: dict[Key, None] = {}
-        self._waiting: dict[Key, float] = {}
-        self._attempts: dict[Key, int] = {}
+        self._queue = Queue()
+        self._waiting = Waiting()
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.node_watch = Watcher(client, NODES, handler=self._on_node)
@@ -75,7 +66,7 @@ class Scheduler:
         if name in self.nodes:
             self.nodes[name].update(node)
         else:
-            self.nodes[name] = NodeInfo.of(node)
+            self.nodes[name] = NodeInfo(node)
             for pod in self._orphans.pop(name, {}).values():
                 self.nodes[name].add(pod)
         if old is None or _may_help(old, node):
@@ -105,9 +96,12 @@ class Scheduler:
             return
         spec_changed = old is None or old["spec"] != pod["spec"]
         if uid not in self._assumed and (spec_changed or change == "ADDED"):
-            self._waiting.pop(key, None)
-            self._queue[key] = None
-            self._wake.set()
+            self._waiting.leave(key)
+            self._enqueue(key, pod)
+
+    def _enqueue(self, key: Key, pod: Object) -> None:
+        self._queue.add(key, pod["spec"].get("priority") or 0)
+        self._wake.set()
 
     def _occupy(self, pod: Object, node: str) -> None:
         uid = pod["metadata"]["uid"]
@@ -115,9 +109,9 @@ class Scheduler:
         if assumed and assumed != node:
             self._release(uid, assumed)
         if node in self.nodes:
-            self.nodes[node].add(pod)
+            self.nodes[node].add(PodInfo(pod))
         else:
-            self._orphans.setdefault(node, {})[uid] = pod
+            self._orphans.setdefault(node, {})[uid] = PodInfo(pod)
 
     def _release(self, uid: str, node: str) -> None:
         self._assumed.pop(uid, None)
@@ -127,34 +121,23 @@ class Scheduler:
             self._orphans.get(node, {}).pop(uid, None)
 
     def _forget(self, key: Key) -> None:
-        self._queue.pop(key, None)
-        self._waiting.pop(key, None)
-        self._attempts.pop(key, None)
+        self._queue.discard(key)
+        self._waiting.forget(key)
 
     def _retry_waiting(self, only_affine: bool = False) -> None:
         """Something changed that may let a waiting pod run: each is tried again once its back-off is over."""
-        instant = time.monotonic()
-        for key, since in list(self._waiting.items()):
-            pod = self.pod_watch.objects.get(key)
-            if pod is None:
-                del self._waiting[key]
-                continue
-            if only_affine and not (pod["spec"].get("affinity") or {}).get("podAffinity"):
-                continue
-            delay = min(_LAST_BACKOFF, _FIRST_BACKOFF * 2 ** (self._attempts.get(key, 1) - 1))
-            left = since + delay - instant
-            del self._waiting[key]
-            if left <= 0:
-                self._queue[key] = None
-                self._wake.set()
-            else:
-                asyncio.get_running_loop().call_later(left, self._requeue, key)
+        self._waiting.release(self._again_after, only_affine=only_affine)
+
+    def _again_after(self, key: Key, seconds: float) -> None:
+        if seconds <= 0:
+            self._requeue(key)
+        else:
+            asyncio.get_running_loop().call_later(seconds, self._requeue, key)
 
     def _requeue(self, key: Key) -> None:
         pod = self.pod_watch.objects.get(key)
         if pod and not pod["spec"].get("nodeName") and not is_deleting(pod):
-            self._queue[key] = None
-            self._wake.set()
+            self._enqueue(key, pod)
 
     async def _sweep(self) -> None:
         while True:
@@ -168,75 +151,58 @@ class Scheduler:
             while not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
-            key = self._next()
+            key = self._queue.pop()
             pod = self.pod_watch.objects.get(key)
             if pod is None or pod["spec"].get("nodeName") or pod["metadata"]["uid"] in self._assumed:
                 continue
             try:
-                await self._schedule(pod)
+                await self._schedule(PodInfo(pod))
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
                 log.info("scheduling %s/%s failed: %s", *key, error)
                 self._later(self._again_soon(key))
             # Events must be read between pods even when the queue never runs dry.
             await asyncio.sleep(0)
 
-    def _next(self) -> Key:
-        """The pod of the highest priority; among equals the first that came."""
-
-        def rank(key: Key) -> int:
-            pod = self.pod_watch.objects.get(key)
-            return -priority(pod) if pod else 0
-
-        key = min(self._queue, key=rank)
-        del self._queue[key]
-        return key
-
     async def _again_soon(self, key: Key) -> None:
-        await asyncio.sleep(_FIRST_BACKOFF)
+        await asyncio.sleep(_AGAIN)
         self._requeue(key)
 
-    async def _schedule(self, pod: Object) -> None:
-        claim = missing_claim(pod)
+    async def _schedule(self, pod: PodInfo) -> None:
+        claim = missing_claim(pod.object)
         if claim is not None:
             text = f'0/{len(self.nodes)} nodes are available: persistentvolumeclaim "{claim}" not found. not found'
             await self._refuse(pod, text, None)
             return
         refusals: dict[str, Refusal] = {}
         fitting = []
-        world = World(self.nodes.values())
+        world, coming = World(pod, self.nodes.values()), self._coming(pod)
         for info in world.nodes:
-            refusal = check(pod, self._with_nominated(pod, info), world)
+            refusal = check(world, _with(info, coming[info.name]) if info.name in coming else info)
             if refusal is None:
                 fitting.append(info)
             else:
                 refusals[info.name] = refusal
-        nominated = self.nominated.get(pod["metadata"]["uid"])
+        nominated = self.nominated.get(pod.uid)
         if fitting:
             chosen = best(pod, fitting)
             if nominated and nominated[0] in {info.name for info in fitting}:
                 chosen = self.nodes[nominated[0]]
             self._assume(pod, chosen)
-            self._later(self._bind(pod, chosen.name))
+            self._later(self._bind(pod.object, chosen.name))
             return
         await self._make_room(pod, refusals)
 
-    def _with_nominated(self, pod: Object, info: NodeInfo) -> NodeInfo:
-        """The node as it will be once pods of at least this priority that were promised room have come."""
-        coming = [
-            other
-            for uid, (node, other) in self.nominated.items()
-            if node == info.name and uid != pod["metadata"]["uid"] and priority(other) >= priority(pod)
-        ]
-        if not coming:
-            return info
-        info = info.copy()
-        for other in coming:
-            info.add(other)
-        return info
+    def _coming(self, pod: PodInfo) -> dict[str, list[PodInfo]]:
+        """By node the pods of at least this priority that were promised room there."""
+        found: dict[str, list[PodInfo]] = {}
+        for uid, (node, other) in self.nominated.items():
+            if uid != pod.uid and other.priority >= pod.priority:
+                found.setdefault(node, []).append(other)
+        return found
 
-    def _assume(self, pod: Object, info: NodeInfo) -> None:
+    def _assume(self, pod: PodInfo, info: NodeInfo) -> None:
         info.add(pod)
-        self._assumed[pod["metadata"]["uid"]] = info.name
+        self._assumed[pod.uid] = info.name
 
     def _later(self, work) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -263,12 +229,12 @@ class Scheduler:
         text = f"Successfully assigned {namespace}/{name} to {node}"
         self.events.action(pod, "Normal", "Scheduled", "Binding", text, None)
 
-    async def _make_room(self, pod: Object, refusals: dict[str, Refusal]) -> None:
-        if pod["spec"].get("preemptionPolicy") == "Never":
+    async def _make_room(self, pod: PodInfo, refusals: dict[str, Refusal]) -> None:
+        if pod.spec.get("preemptionPolicy") == "Never":
             text = failure_message(refusals, "not eligible due to preemptionPolicy=Never.")
             await self._refuse(pod, text, None)
             return
-        promised = self.nominated.get(pod["metadata"]["uid"])
+        promised = self.nominated.get(pod.uid)
         if promised and self._victims_are_leaving(pod, promised[0]):
             text = failure_message(refusals, "not eligible due to a terminating pod on the nominated node.")
             await self._refuse(pod, text, promised[0])
@@ -277,14 +243,14 @@ class Scheduler:
         if plan is None:
             await self._refuse(pod, failure_message(refusals, preemption_message(refusals)), None)
             return
-        self.nominated[pod["metadata"]["uid"]] = (plan.node, pod)
+        self.nominated[pod.uid] = (plan.node, pod)
         await self._evict(pod, plan)
         await self._refuse(pod, failure_message(refusals, None), plan.node)
 
-    def _victims_are_leaving(self, pod: Object, node: str) -> bool:
+    def _victims_are_leaving(self, pod: PodInfo, node: str) -> bool:
         info = self.nodes.get(node)
         return info is not None and any(
-            is_deleting(other) and priority(other) < priority(pod) for other in info.pods.values()
+            is_deleting(other.object) and other.priority < pod.priority for other in info.pods.values()
         )
 
     def _protected(self) -> frozenset[str]:
@@ -295,15 +261,14 @@ class Scheduler:
             if not budget.get("status", {}).get("disruptionsAllowed")
         ]
         return frozenset(
-            pod["metadata"]["uid"]
-            for info in self.nodes.values()
+            pod.uid
+            for info in (self.nodes.values() if tight else ())
             for pod in info.pods.values()
             for budget in tight
-            if budget["metadata"]["namespace"] == pod["metadata"]["namespace"]
-            and matches(budget["spec"].get("selector"), pod["metadata"].get("labels"))
+            if budget["metadata"]["namespace"] == pod.namespace and pod.has_labels(budget["spec"].get("selector"))
         )
 
-    async def _evict(self, pod: Object, plan: Preemption) -> None:
+    async def _evict(self, pod: PodInfo, plan: Preemption) -> None:
         reason = {
             "type": "DisruptionTarget",
             "status": "True",
@@ -312,7 +277,7 @@ class Scheduler:
             "reason": "PreemptionByScheduler",
             "message": f"{self.name}: preempting to accommodate a higher priority pod",
         }
-        for victim in plan.victims:
+        for victim in (one.object for one in plan.victims):
             if is_deleting(victim):
                 continue
             metadata = victim["metadata"]
@@ -320,16 +285,15 @@ class Scheduler:
             patch = {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": [reason]}}
             await self.client.patch(PODS, name, namespace, patch, kind="strategic", subresource="status")
             await self.client.delete(PODS, name, namespace, uid=metadata["uid"])
-            text = f"Preempted by pod {pod['metadata']['uid']} on node {plan.node}"
-            self.events.action(victim, "Normal", "Preempted", "Preempting", text, pod)
+            text = f"Preempted by pod {pod.uid} on node {plan.node}"
+            self.events.action(victim, "Normal", "Preempted", "Preempting", text, pod.object)
 
-    async def _refuse(self, pod: Object, message: str, nominated: str | None) -> None:
+    async def _refuse(self, info: PodInfo, message: str, nominated: str | None) -> None:
         """Tell why the pod waits, in an event and its PodScheduled condition, and keep it for later."""
-        key = key_of(pod)
-        self._attempts[key] = self._attempts.get(key, 0) + 1
-        self._waiting[key] = time.monotonic()
+        pod = info.object
+        self._waiting.add(key_of(pod), affine=bool((info.spec.get("affinity") or {}).get("podAffinity")))
         if nominated is None:
-            self.nominated.pop(pod["metadata"]["uid"], None)
+            self.nominated.pop(info.uid, None)
         self.events.action(pod, "Warning", "FailedScheduling", "Scheduling", message, None)
         current = condition(pod, "PodScheduled") or {}
         same_node = pod.get("status", {}).get("nominatedNodeName") == nominated
@@ -357,6 +321,14 @@ class Scheduler:
         except ApiError as error:
             if not (error.is_not_found or error.is_conflict):
                 raise
+
+
+def _with(info: NodeInfo, coming: list[PodInfo]) -> NodeInfo:
+    """The node as it will be once these pods have come."""
+    info = info.copy()
+    for other in coming:
+        info.add(other)
+    return info
 
 
 def _may_help(old: Object, new: Object) -> bool:

@@ -6,17 +6,10 @@ from typing import Any
 
 import pytest
 
-from localcluster.scheduler.filters import (
-    NodeInfo,
-    Refusal,
-    World,
-    check,
-    failure_message,
-    missing_claim,
-    preemption_message,
-)
+from localcluster.scheduler.filters import Refusal, check, failure_message, missing_claim, preemption_message
 from localcluster.scheduler.placement import best, plan_preemption
 from localcluster.scheduler.resources import pod_requests
+from localcluster.scheduler.world import NodeInfo, PodInfo, World
 
 Object = dict[str, Any]
 
@@ -24,7 +17,7 @@ Object = dict[str, Any]
 def node(name: str = "n", cpu: str = "2", memory: str = "4Gi", taints: Any = None, **more: Any) -> NodeInfo:
     labels = {"kubernetes.io/hostname": name, **more.pop("labels", {})}
     allocatable = {"cpu": cpu, "memory": memory, "pods": "10", **more.pop("extra", {})}
-    return NodeInfo.of(
+    return NodeInfo(
         {
             "metadata": {"name": name, "labels": labels},
             "spec": {"taints": taints, **more},
@@ -33,15 +26,27 @@ def node(name: str = "n", cpu: str = "2", memory: str = "4Gi", taints: Any = Non
     )
 
 
-def pod(name: str = "p", requests: Object | None = None, labels: Object | None = None, **spec: Any) -> Object:
-    return {
-        "metadata": {"name": name, "namespace": "x", "uid": name, "labels": labels or {}},
-        "spec": {"containers": [{"name": "c", "resources": {"requests": requests or {}}}], **spec},
-    }
+def pod(
+    name: str = "p", requests: Object | None = None, labels: Object | None = None, owner: str = "", **spec: Any
+) -> PodInfo:
+    owners = [{"uid": owner, "kind": "ReplicaSet", "name": owner, "controller": True}] if owner else []
+    return PodInfo(
+        {
+            "metadata": {
+                "name": name,
+                "namespace": "x",
+                "uid": name,
+                "labels": labels or {},
+                "ownerReferences": owners,
+            },
+            "spec": {"containers": [{"name": "c", "resources": {"requests": requests or {}}}], **spec},
+        }
+    )
 
 
-def verdict(wanted: Object, *nodes: NodeInfo) -> Refusal | None:
-    return check(wanted, nodes[0], World(nodes))
+def verdict(wanted: PodInfo, *nodes: NodeInfo) -> Refusal | None:
+    """Of the first of these nodes."""
+    return check(World(wanted, nodes), nodes[0])
 
 
 def affinity(operator: str, *values: str) -> Object:
@@ -86,7 +91,7 @@ TAINT = [{"key": "dedicated", "value": "x", "effect": "NoSchedule"}]
         (pod(requests={"nvidia.com/gpu": "1"}), node(), "Insufficient nvidia.com/gpu"),
     ],
 )
-def test_reasons(wanted: Object, host: NodeInfo, reason: str | None) -> None:
+def test_reasons(wanted: PodInfo, host: NodeInfo, reason: str | None) -> None:
     refusal = verdict(wanted, host)
     if reason is None:
         assert refusal is None
@@ -136,8 +141,13 @@ def test_pod_affinity() -> None:
     a.add(pod("web", labels={"app": "web"}))
     near = pod(affinity=pod_rule("podAffinity", app="web"))
     assert verdict(near, a, b) is None
-    refusal = check(near, b, World([a, b]))
+    refusal = verdict(near, b, a)
     assert refusal == Refusal(("node(s) didn't match pod affinity rules",), True)
+    unlabelled = node("u")
+    unlabelled.labels = {}
+    unlabelled.add(pod("other", labels={"app": "db"}))
+    beside = verdict(pod(affinity=pod_rule("podAffinity", app="db")), unlabelled, a)
+    assert beside == Refusal(("node(s) didn't match pod affinity rules",), True)
     first = pod(labels={"app": "own"}, affinity=pod_rule("podAffinity", app="own"))
     assert verdict(first, a, b) is None
 
@@ -163,13 +173,13 @@ def test_topology_spread() -> None:
     a, b = node("a"), node("b")
     a.add(pod("one", labels={"app": "web"}))
     wanted = pod(labels={"app": "web"}, topologySpreadConstraints=[rule])
-    assert check(wanted, b, World([a, b])) is None
-    refusal = check(wanted, a, World([a, b]))
+    assert verdict(wanted, b, a) is None
+    refusal = verdict(wanted, a, b)
     assert refusal == Refusal(("node(s) didn't match pod topology spread constraints",), False)
 
 
 def test_requests_of_init_containers_and_sidecars() -> None:
-    body = pod(requests={"cpu": "100m"})
+    body = pod(requests={"cpu": "100m"}).object
     body["spec"]["initContainers"] = [
         {"resources": {"requests": {"cpu": "50m"}}, "restartPolicy": "Always"},
         {"resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}},
@@ -181,14 +191,10 @@ def test_least_loaded_node_wins_and_siblings_spread() -> None:
     a, b = node("a", cpu="4"), node("b", cpu="4")
     a.add(pod("x", {"cpu": "3"}))
     assert best(pod(requests={"cpu": "1"}), [a, b]) is b
-    owner = [{"uid": "rs", "kind": "ReplicaSet", "name": "rs", "controller": True}]
-    sibling = pod("s")
-    sibling["metadata"]["ownerReferences"] = owner
     c, d = node("c"), node("d")
-    d.add(sibling)
-    wanted = pod()
-    wanted["metadata"]["ownerReferences"] = owner
-    assert best(wanted, [c, d]) is c
+    d.add(pod("s", owner="rs"))
+    assert best(pod(owner="rs"), [c, d]) is c
+    assert best(pod(owner="other"), [c, d]) is d
 
 
 def test_preemption_takes_as_few_and_as_unimportant_as_possible() -> None:
@@ -197,18 +203,29 @@ def test_preemption_takes_as_few_and_as_unimportant_as_possible() -> None:
     a.add(pod("a2", {"cpu": "1"}, priority=1))
     b.add(pod("b1", {"cpu": "2"}, priority=3))
     high = pod("high", {"cpu": "1"}, priority=10)
-    refusals = {info.name: refusal for info in (a, b) if (refusal := check(high, info, World([a, b])))}
+    refusals = {info.name: refusal for info in (a, b) if (refusal := check(World(high, [a, b]), info))}
     plan = plan_preemption(high, [a, b], refusals)
     assert plan is not None
     assert plan.node == "a"
-    assert [victim["metadata"]["name"] for victim in plan.victims] == ["a2"]
+    assert [victim.uid for victim in plan.victims] == ["a2"]
     # A budget that would break makes the other node the better one.
     plan = plan_preemption(high, [a, b], refusals, frozenset({"a2"}))
     assert plan is not None
-    assert plan.victims[0]["metadata"]["name"] in ("a1", "b1")
+    assert plan.victims[0].uid in ("a1", "b1")
     assert plan_preemption(pod("low", {"cpu": "1"}, priority=1), [a, b], refusals) is None
 
 
 def test_missing_claim() -> None:
-    assert missing_claim(pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "none"}}])) == "none"
-    assert missing_claim(pod(volumes=[{"name": "v", "emptyDir": {}}])) is None
+    assert missing_claim(pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "none"}}]).object) == "none"
+    assert missing_claim(pod(volumes=[{"name": "v", "emptyDir": {}}]).object) is None
+
+
+def test_host_ports_are_taken_by_whoever_is_there() -> None:
+    host = node()
+    port = [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]
+    host.add(pod("first", containers=port))
+    host.add(pod("first", containers=port))  # the same pod, changed
+    refusal = verdict(pod("second", containers=port), host)
+    assert refusal == Refusal(("node(s) didn't have free ports for the requested pod ports",), False)
+    host.remove("first")
+    assert verdict(pod("second", containers=port), host) is None
