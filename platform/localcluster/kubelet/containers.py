@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +14,8 @@ import aiohttp
 
 from localcluster.client import ApiError, Object
 from localcluster.events import Recorder
-from localcluster.kubelet import launch
+from localcluster.kubelet import launch, recovery
 from localcluster.kubelet.attempts import PodRecord, container_id, terminated
-from localcluster.kubelet.backoff import Backoff, go_duration
 from localcluster.kubelet.ending import terminate
 from localcluster.kubelet.environment import ConfigError
 from localcluster.kubelet.health import Health
@@ -28,6 +26,7 @@ from localcluster.kubelet.keyring import Credential
 from localcluster.kubelet.probes import Target
 from localcluster.kubelet.processes import Shim, StartError, read_exit, unknown_exit
 from localcluster.kubelet.pulling import runtime_for
+from localcluster.kubelet.restarts import Backoff, go_duration, is_wanted
 from localcluster.kubelet.status import View
 
 log = logging.getLogger(__name__)
@@ -86,14 +85,6 @@ class Container:
         return f"spec.{kind}{{{self.name}}}"
 
     @property
-    def policy(self) -> str:
-        """Always, OnFailure or Never, for this container."""
-        if self.view.is_sidecar:
-            return "Always"
-        policy = self.pod.pod["spec"].get("restartPolicy", "Always")
-        return "OnFailure" if self.view.init and policy == "Always" else policy
-
-    @property
     def _label(self) -> str:
         return launch.label(self.pod.pod)
 
@@ -118,7 +109,7 @@ class Container:
                 if self.shim is not None:
                     await self._watch()
             begun = False
-            if not self._wants_restart():
+            if self._stopping or not is_wanted(self.view, self.pod.pod):
                 return
             await self._back_off()
             self._next_attempt()
@@ -135,45 +126,36 @@ class Container:
             return found
 
     async def _find(self) -> bool:
-        record = self.pod.record
-        numbers = record.attempts(self.name)
-        if not numbers:
+        left = await recovery.find(self.pod.record, self.spec)
+        if left is None:
             return False
-        number = numbers[-1]
-        self.view.restarts = number
+        self.view.restarts = left.number
+        self.view.last_state = left.last_state
         self.view.user = launch.user_of(self.pod.pod, self.spec, self.pod.host)
         with contextlib.suppress(InvalidImageName):
             runtime = await self.pod.host.images.present(self.spec["image"])
             self.view.image_id = runtime.image_id if runtime else ""
-        for earlier in numbers[:-1]:
-            outcome = read_exit(record.attempt(self.name, earlier))
-            if outcome:
-                self.view.last_state = {
-                    "terminated": terminated(record.attempt(self.name, earlier), outcome, self.spec)
-                }
-        directory = record.attempt(self.name, number)
-        shim = await Shim.find(directory)
-        if shim is not None:
-            self.shim = shim
-            self._running(directory)
-            return True
-        outcome = read_exit(directory)
-        if outcome is None and (directory / "state.json").exists():
-            outcome = unknown_exit(json.loads((directory / "state.json").read_text())["startedAt"])
-        if outcome is None:
-            return False  # prepared but never started: the same attempt begins again
-        self._ended(directory, outcome)
-        return True
+        if left.shim is not None:
+            self.shim = left.shim
+            self._running()
+        elif left.outcome is not None:
+            self._ended(left.outcome)
+        # Else it was prepared but never started: the same attempt begins again.
+        return left.shim is not None or left.outcome is not None
+
+    @property
+    def _directory(self) -> Path:
+        """Where the present attempt is."""
+        return self.pod.record.attempt(self.name, self.view.restarts)
 
     # Starting
 
     async def _start(self) -> None:
         runtime = await runtime_for(self.pod.host.images, self.spec, self)
         config = await self._configure(runtime)
-        directory = config["directory"]
         self.view.image_id = runtime.image_id
         self.view.user = launch.user_of(self.pod.pod, self.spec, self.pod.host)
-        self.view.container_id = container_id(self.pod.record.attempt(self.name, self.view.restarts))
+        self.view.container_id = container_id(self._directory)
         self.event("Normal", "Created", "Container created")
         # A start that is under way is never abandoned: who cancels us finds the container in `_starting`.
         self._starting = asyncio.ensure_future(self.pod.host.shims.run(config, self.pod.host.addresses.claim))
@@ -189,15 +171,15 @@ class Container:
         if failure is not None:
             self.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
             self.shim.kill()
-        self._running(self.pod.record.attempt(self.name, self.view.restarts))
-        log.debug("started %s in %s", self._label, directory)
+        self._running()
+        log.debug("started %s in %s", self._label, self._directory)
 
     def _failed_to_start(self, reason: str) -> None:
         text = (
             "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
             f"runc create failed: unable to start container process: {reason}"
         )
-        directory = self.pod.record.attempt(self.name, self.view.restarts)
+        directory = self._directory
         outcome = read_exit(directory) or {"exitCode": 128, "startedAt": 0, "finishedAt": time.time()}
         outcome["startError"] = text
         self.view.last_state = {"terminated": terminated(directory, outcome, self.spec)}
@@ -232,12 +214,12 @@ class Container:
 
     # Running
 
-    def _running(self, directory: Path) -> None:
+    def _running(self) -> None:
         shim = self.shim
         if shim is None:
             return
         self.view.state = {"running": {"startedAt": launch.stamp(shim.started_at)}}
-        self.view.container_id = container_id(directory)
+        self.view.container_id = container_id(self._directory)
         self.view.user = launch.user_of(self.pod.pod, self.spec, self.pod.host)
         self._health.begin(self._target())
 
@@ -268,13 +250,13 @@ class Container:
         if shim is None:
             return
         outcome = await shim.wait()
-        self._ended(self.pod.record.attempt(self.name, self.view.restarts), outcome)
+        self._ended(outcome)
 
-    def _ended(self, directory: Path, outcome: dict[str, Any]) -> None:
+    def _ended(self, outcome: dict[str, Any]) -> None:
         self._health.end()
         self.shim = None
-        self.view.container_id = container_id(directory)
-        self.view.state = {"terminated": terminated(directory, outcome, self.spec)}
+        self.view.container_id = container_id(self._directory)
+        self.view.state = {"terminated": terminated(self._directory, outcome, self.spec)}
         self.view.started = False
         self.view.ready = self.view.init and not self.view.is_sidecar and self.view.succeeded
         self.pod.host.cgroups.remove(launch.group_name(self.pod.pod, self.name, self.view.restarts))
@@ -284,13 +266,6 @@ class Container:
         self.pod.changed()
 
     # Restarting
-
-    def _wants_restart(self) -> bool:
-        if self._stopping:
-            return False
-        if "waiting" in self.view.state:
-            return self.policy != "Never" or not self.view.init  # it could not be started: try again
-        return self.policy == "Always" or (self.policy == "OnFailure" and not self.view.succeeded)
 
     async def _back_off(self) -> None:
         """Pause between restarts: none, then 10 s doubling to 5 minutes."""
@@ -336,7 +311,7 @@ class Container:
         # A preStop hook that used up the grace period leaves two seconds to stop, as the real kubelet does.
         floor = time.monotonic() + 2.0
         await terminate(shim, self.spec, lambda: max(floor, deadline()) if hook else deadline())
-        self._ended(self.pod.record.attempt(self.name, self.view.restarts), await shim.wait())
+        self._ended(await shim.wait())
 
     def give_up(self) -> None:
         """The pod is ending: a container waiting to restart ends as it last did, one that never ran as lost."""
@@ -344,7 +319,7 @@ class Container:
             self.view.state, self.view.last_state = self.view.last_state, {}
         elif not self.view.terminated:
             outcome = unknown_exit()
-            directory = self.pod.record.attempt(self.name, self.view.restarts)
+            directory = self._directory
             self.view.state = {"terminated": terminated(directory, outcome, self.spec)}
             self.view.state["terminated"] |= {"startedAt": None, "finishedAt": None}
             self.view.state["terminated"].pop("containerID", None)

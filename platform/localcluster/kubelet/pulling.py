@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from localcluster.client import Object
-from localcluster.kubelet.backoff import Backoff
 from localcluster.kubelet.images import Images, InvalidImageName, PullError, Runtime
 from localcluster.kubelet.keyring import Credential
+from localcluster.kubelet.restarts import Backoff
 
 _LOOK_AGAIN = 12.0  # seconds between looks at an image that is not to be pulled
 _ERROR_SHOWN = 1.0  # seconds ErrImagePull is shown before ImagePullBackOff

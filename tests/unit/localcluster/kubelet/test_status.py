@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from localcluster.kubelet.backoff import go_duration
 from localcluster.kubelet.reporter import status_patch
 from localcluster.kubelet.status import Facts, View, phase, pod_status, qos_class
 
@@ -182,8 +181,3 @@ def test_patch_clears_what_a_condition_lost() -> None:
 )
 def test_qos(resources: Object, expected: str) -> None:
     assert qos_class({"spec": {"containers": [{"name": "c", "resources": resources}]}}) == expected
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s")])
-def test_durations(seconds: float, text: str) -> None:
-    assert go_duration(seconds) == text

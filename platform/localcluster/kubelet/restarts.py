@@ -1,9 +1,28 @@
-"""Pauses between attempts, and how Go prints them."""
+"""Whether a container is started again, and after what pause."""
 
 from __future__ import annotations
 
+from localcluster.client import Object
+from localcluster.kubelet.status import View
+
 _FIRST = 10.0
 _LAST = 300.0
+
+
+def policy_of(view: View, pod: Object) -> str:
+    """Always, OnFailure or Never for one container: sidecars and init containers differ from their pod."""
+    if view.is_sidecar:
+        return "Always"
+    policy = pod["spec"].get("restartPolicy", "Always")
+    return "OnFailure" if view.init and policy == "Always" else policy
+
+
+def is_wanted(view: View, pod: Object) -> bool:
+    """Whether a container that does not run is to be started again."""
+    policy = policy_of(view, pod)
+    if "waiting" in view.state:
+        return policy != "Never" or not view.init  # it could not be started: try again
+    return policy == "Always" or (policy == "OnFailure" and not view.succeeded)
 
 
 class Backoff:
