@@ -1,4 +1,4 @@
-"""Status, user, organizations, project members, service users and the audit trail."""
+"""Status, user, organizations, project members and service users."""
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
@@ -10,10 +10,9 @@ from rest_framework.views import APIView
 from accounts import access, health, services
 from accounts.access import Permission
 from accounts.errors import Invalid
-from accounts.models import AuditEvent, User
-from deployments.api.base import ApiView, actor_of, page, parse, rows
+from accounts.models import User
+from deployments.api.base import ApiView, actor_of, parse, rows
 from deployments.api.serializers.accounts import (
-    AuditOutput,
     MemberInput,
     MemberOutput,
     MemberUpdate,
@@ -183,12 +182,3 @@ class ServiceUserTokenView(ApiView):
         body = parse(ServiceUserTokenInput, request)
         _, secret = services.rotate_service_token(self.actor, project, service_user_id, **body)
         return Response({"token": secret})
-
-
-class AuditView(ApiView):
-    permission = Permission.PROJECT_ADMIN
-
-    @extend_schema(operation_id="project_audit_events_list", tags=["audit"], responses=AuditOutput(many=True))
-    def get(self, request: Request, project_name: str) -> Response:
-        events = AuditEvent.objects.filter(project=self.project()).order_by("-id")
-        return Response(page(request, events, AuditOutput))

@@ -4,6 +4,7 @@ from django.urls import path
 
 from deployments.api import (
     accounts,
+    audit,
     catalog,
     deployments,
     environments,
@@ -39,7 +40,7 @@ urlpatterns = [
     path(f"{PROJECT}/service-users", accounts.ServiceUsersView.as_view()),
     path(f"{PROJECT}/service-users/<str:service_user_id>", accounts.ServiceUserView.as_view()),
     path(f"{PROJECT}/service-users/<str:service_user_id>/token", accounts.ServiceUserTokenView.as_view()),
-    path(f"{PROJECT}/audit", accounts.AuditView.as_view()),
+    path(f"{PROJECT}/audit", audit.AuditView.as_view()),
     path(f"{PROJECT}/environments", environments.EnvironmentsView.as_view()),
     path(f"{PROJECT}/environments/<str:environment_name>", environments.EnvironmentView.as_view()),
     path(f"{PROJECT}/environments/<str:environment_name>/tags", environments.EnvironmentTagsView.as_view()),
@@ -57,6 +58,7 @@ urlpatterns = [
     path(f"{PROJECT}/gpu-offers", gpu.OffersView.as_view()),
     path(f"{PROJECT}/deployments", deployments.DeploymentsView.as_view()),
     path(DEPLOYMENT, deployments.DeploymentView.as_view()),
+    path(f"{DEPLOYMENT}/audit", audit.DeploymentAuditView.as_view()),
     path(f"{DEPLOYMENT}/versions", deployments.VersionsView.as_view()),
     path(f"{DEPLOYMENT}/versions/preflight", preflight.PreflightView.as_view()),
     path(VERSION, deployments.VersionView.as_view()),

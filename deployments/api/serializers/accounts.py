@@ -165,8 +165,16 @@ class TokenOutput(serializers.Serializer):
 
 
 class AuditOutput(serializers.ModelSerializer):
-    actor = serializers.CharField(source="actor_name")
+    """One change, as the public API tells it, with the values before and after."""
+
+    id = serializers.CharField()
+    date = serializers.DateTimeField(source="created_at")
+    user = serializers.CharField(source="actor_name")
+    event = serializers.SerializerMethodField()
 
     class Meta:
         model = AuditEvent
-        fields = ["id", "created_at", "actor", "action", "object_type", "object_id", "object_name", "old", "new"]
+        fields = ["id", "date", "action", "user", "event", "object_type", "object_id", "object_name", "old", "new"]
+
+    def get_event(self, row: AuditEvent) -> str:
+        return str(row)

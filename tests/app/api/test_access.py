@@ -46,6 +46,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[tuple[bool, bool, bool], Any, int]] = {
     ("GET", PROJECT + '/logs?query={{deployment_name="other"}}'): (VIEW, None, 200),
     ("GET", PROJECT + "/log-retention"): (VIEW, None, 200),
     ("PATCH", PROJECT + "/log-retention"): (ADMIN, {"days": 3}, 200),
+    ("GET", DEPLOYMENT + "/audit"): (ADMIN, None, 200),
     ("GET", DEPLOYMENT + "/metrics"): (VIEW, None, 200),
     ("GET", VERSION + "/metrics"): (VIEW, None, 200),
     ("GET", PROJECT + "/metrics"): (VIEW, None, 200),

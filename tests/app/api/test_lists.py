@@ -26,6 +26,7 @@ LISTS = (
     "/projects/fruit/environments",
     "/projects/fruit/environment-variables",
     "/projects/fruit/audit",
+    "/projects/fruit/deployments/d-0/audit",
 )
 
 

@@ -143,6 +143,39 @@ def test_deployments_versions_and_revisions(api: ubiops.CoreApi, tmp_path: Path)
     assert api.deployments_list("fruit") == []
 
 
+def test_the_audit_trail(api: ubiops.CoreApi, owner: User) -> None:
+    factories.project("fruit")
+    for name in ("ranker", "ranker-2"):
+        api.deployments_create("fruit", ubiops.DeploymentCreate(name=name, input_type="plain", output_type="plain"))
+    body = ubiops.DeploymentVersionCreate(version="v1", environment="python3-11")
+    api.deployment_versions_create("fruit", "ranker", body)
+    api.deployment_environment_variables_create(
+        "fruit", "ranker", ubiops.EnvironmentVariableCreate(name="KEY", value="hidden", secret=True)
+    )
+    api.deployments_update("fruit", "ranker", ubiops.DeploymentUpdate(description="ranks"))
+    api.deployment_versions_delete("fruit", "ranker", "v1")
+
+    newest = api.project_audit_events_list("fruit", limit=1)[0]
+    assert (newest.action, newest.user, newest.object_type) == ("delete", owner.email, "deploymentversion")
+    assert newest.object_name == "ranker/v1"
+    assert "ranker/v1" in newest.event
+    assert newest.date.tzinfo is not None
+    assert [e.object_name for e in api.project_audit_events_list("fruit", action="create", offset=2)][:2] == [
+        "ranker-2",
+        "ranker",
+    ]
+    trail = api.deployment_audit_events_list("fruit", "ranker")
+    assert [(e.action, e.object_type) for e in trail] == [
+        ("delete", "deploymentversion"),
+        ("update", "deployment"),
+        ("create", "environmentvariable"),
+        ("create", "deploymentversion"),
+        ("create", "deployment"),
+    ]
+    assert "hidden" not in str(trail)
+    assert [e.object_name for e in api.deployment_audit_events_list("fruit", "ranker-2")] == ["ranker-2"]
+
+
 def test_environment_variables_of_each_scope(api: ubiops.CoreApi) -> None:
     version = factories.version(factories.deployment(factories.project("fruit"), "ranker"), "v1")
     names = {"project_name": "fruit"}
