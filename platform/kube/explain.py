@@ -155,6 +155,10 @@ def _container(pod: Pod, container: Container, now: datetime.datetime) -> Reason
     return _died(pod, container, failure)
 
 
+def _often(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _died(pod: Pod, container: Container, end: Ended) -> Reason:
     hopeless = container.restarts >= HOPELESS_RESTARTS
     line = last_line(end.message)
@@ -164,7 +168,7 @@ def _died(pod: Pod, container: Container, end: Ended) -> Reason:
         return Reason(
             "out_of_memory",
             f"The instance used more memory than {limit}{used} and was killed"
-            + (f", {container.restarts} times restarted." if container.restarts else "."),
+            + (f", restarted {_often(container.restarts)}." if container.restarts else "."),
             "Choose an instance type with more memory, or load less at start.",
             end.message,
             hopeless=hopeless,
@@ -205,7 +209,7 @@ def _died(pod: Pod, container: Container, end: Ended) -> Reason:
             end.message,
             hopeless=hopeless,
         )
-    times = f" and was restarted {container.restarts} times" if container.restarts else ""
+    times = f" and was restarted {_often(container.restarts)}" if container.restarts else ""
     return Reason(
         "crash_loop",
         f"The instance ended with {_exit(end)}{times}." + (f" Its last words: {line}" if line else ""),

@@ -14,6 +14,7 @@ export function ask(form, submitter) {
   typed.hidden = !confirmWord;
   input.value = "";
   yes.textContent = confirmYes;
+  yes.classList.toggle("button-danger", Boolean(submitter?.classList.contains("button-danger")));
   yes.disabled = Boolean(confirmWord);
   input.oninput = () => {
     yes.disabled = input.value !== confirmWord;

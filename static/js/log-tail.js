@@ -1,11 +1,11 @@
 // <log-tail data-topic="logs:VERSION">: the newest lines of all instances. Follows until one scrolls up.
 // Lines are put in as text only, so escape sequences and HTML in them are inert.
 import { loadColours, needsColours, parse } from "./log-line.js";
+import { Sources } from "./log-row.js";
 import { watch } from "./live.js";
 
 const MOST_LINES = 2000;
 const NEAR_END_PX = 24;
-const COLOUR_COUNT = 6;
 
 class LogTail extends HTMLElement {
   connectedCallback() {
@@ -16,8 +16,11 @@ class LogTail extends HTMLElement {
     this.following = true;
     this.fresh = 0;
     this.held = [];
-    this.colours = new Map();
-    this.last = new Map(); // instance -> time of its newest line; a new socket begins with lines shown already
+    this.sources = new Sources();
+    // instance -> {time, number} of its newest line; the number counts the lines of one time. `heard` is of this socket
+    // and `last` of all: a new socket begins with lines that were shown already.
+    this.heard = new Map();
+    this.last = new Map();
     this.querySelector("[data-pause]").addEventListener("click", (event) => this.pause(event.currentTarget));
     this.querySelector("[data-clear]").addEventListener("click", () => this.lines.replaceChildren());
     this.jump.addEventListener("click", () => this.toEnd());
@@ -30,12 +33,14 @@ class LogTail extends HTMLElement {
   }
 
   receive(message) {
+    if (message.connected) this.heard.clear();
     if (message.connected !== undefined) this.say(message.connected ? "Live" : "Reconnecting");
     if (message.lines === undefined && message.refused === undefined && message.closed === undefined) return;
     if (message.refused !== undefined || message.closed !== undefined) {
       this.state.textContent = "Ended: deleted, or not yours to see any more";
       return;
     }
+    message = { ...message, lines: message.lines?.filter((line) => this.isNew(line)) };
     if (this.paused) {
       this.held.push(message);
       this.held.splice(0, this.held.length - 200);
@@ -50,7 +55,7 @@ class LogTail extends HTMLElement {
 
   async show(message) {
     if (this.loading || needsColours(message.lines ?? [])) await (this.loading ??= loadColours());
-    const rows = (message.lines ?? []).filter((line) => this.isNew(line)).map((line) => this.row(line));
+    const rows = (message.lines ?? []).map((line) => this.row(line));
     if (message.skipped) rows.unshift(this.note(`${message.skipped} lines skipped`));
     if (rows.length === 0) return;
     this.lines.querySelector("[data-empty]")?.remove();
@@ -66,8 +71,12 @@ class LogTail extends HTMLElement {
   }
 
   isNew({ instance, time }) {
-    if (time <= (this.last.get(instance) ?? "")) return false;
-    this.last.set(instance, time);
+    const heard = this.heard.get(instance);
+    const number = heard?.time === time ? heard.number + 1 : 0;
+    const last = this.last.get(instance);
+    this.heard.set(instance, { time, number });
+    if (last && (time < last.time || (time === last.time && number <= last.number))) return false;
+    this.last.set(instance, { time, number });
     return true;
   }
 
@@ -81,20 +90,15 @@ class LogTail extends HTMLElement {
     const { shown, json, level } = parse(raw);
     time.textContent = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString([], { hour12: false });
     time.title = line.time;
-    source.textContent = line.instance.slice(-5);
+    const { colour, short } = this.sources.of(line.instance);
+    source.textContent = short;
     source.title = `${line.instance}, revision ${line.revision}`;
-    source.className = `log-source log-colour-${this.colour(line.instance)}`;
+    source.className = `log-source log-colour-${colour}`;
     text.textContent = shown;
     if (json) text.title = raw;
     row.className = `log-row log-columns log-level-${level}`;
     row.append(time, source, text);
     return row;
-  }
-
-  // A stable colour for each instance, by the order of its first line.
-  colour(instance) {
-    if (!this.colours.has(instance)) this.colours.set(instance, this.colours.size % COLOUR_COUNT);
-    return this.colours.get(instance);
   }
 
   note(text) {

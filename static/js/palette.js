@@ -27,8 +27,11 @@ function dialog(label) {
 // All letters in order, better the nearer together and the nearer to the beginning of words; -1 when one is missing.
 function score(text, wanted) {
   const hay = text.toLowerCase();
-  const at = hay.indexOf(wanted);
-  if (at >= 0) return 1000 - at - hay.length / 100;
+  const first = hay.indexOf(wanted);
+  for (let at = first; at >= 0 && wanted; at = hay.indexOf(wanted, at + 1)) {
+    if (!/\w/.test(hay[at - 1] ?? " ")) return 2000 - at - hay.length / 100; // where a word begins
+  }
+  if (first >= 0) return 1000 - first - hay.length / 100;
   let [points, from] = [0, 0];
   for (const letter of wanted) {
     const found = hay.indexOf(letter, from);
