@@ -7,6 +7,7 @@ import datetime as dt
 import ipaddress
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from localcluster.kubelet import registry as module
 from localcluster.kubelet.keyring import Credential
+from localcluster.kubelet.programs import output_of
 from localcluster.kubelet.registry import Reference, Registry, RegistryError
 from tests.support.registry import BEARER
 from tests.support.registry import Registry as Served
@@ -181,14 +183,38 @@ async def test_nobody_listens(registry: Registry) -> None:
 
 
 async def test_a_name_that_is_nobodys(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(*_: object) -> None:
+    asked = []
+
+    def none(host: str, *_: object) -> None:
+        asked.append(host)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", none)
-    assert await says(registry, "registry.invalid") == (
-        f'failed to do request: Head "{url("registry.invalid", "https")}": '
-        "dial tcp: lookup registry.invalid: no such host"
+    for host in ("registry.invalid", "registry.example.com"):
+        assert await says(registry, host) == (
+            f'failed to do request: Head "{url(host, "https")}": dial tcp: lookup {host}: no such host'
+        )
+    assert asked == ["registry.example.com"]
+
+
+async def test_a_silent_name_server_holds_up_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gives up goes at once, and the process ends although the lookup is still under way."""
+    program = (
+        "import asyncio, socket, threading\n"
+        "from localcluster.kubelet.registry import Reference, Registry\n"
+        "socket.getaddrinfo = lambda *_: (print('looking', flush=True), threading.Event().wait())\n"
+        "async def main():\n"
+        "    async with Registry() as registry:\n"
+        "        try:\n"
+        "            async with asyncio.timeout(0.5):\n"
+        "                await registry.resolve(Reference('registry.example.com', 'a', '1'))\n"
+        "        except TimeoutError:\n"
+        "            print('given up')\n"
+        "asyncio.run(main())\n"
     )
+    monkeypatch.setenv("PYTHONPATH", str(Path(module.__file__).parents[2]))
+    code, said = await output_of(sys.executable, "-c", program, seconds=60)
+    assert (code, said.split("\n")) == (0, ["looking", "given up", ""])
 
 
 async def test_plain_http_is_spoken_to_this_machine_alone(
