@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import signal
+import socket as sockets
 import struct
 import termios
 from dataclasses import dataclass
@@ -29,16 +30,45 @@ _CHUNK = 32768
 
 @dataclass(slots=True)
 class _Pipes:
-    """Our ends of the command's streams and the ends the command gets."""
+    """Our ends of the command's streams and the ends the command gets.
+
+    With a terminal the command gets a socket, over which the terminal that is opened in the container comes back.
+    """
 
     stdin: int | None
     outputs: dict[int, int]
     given: tuple[int, int, int]
+    wants_stdin: bool = False
+    incoming: sockets.socket | None = None
     terminal: int | None = None
 
     def close_given(self) -> None:
         for descriptor in set(self.given):
             os.close(descriptor)
+
+    async def receive_terminal(self) -> None:
+        """Take in the terminal; there is none when the command could not be started."""
+        if self.incoming is None:
+            return
+        with self.incoming as channel:
+            self.terminal = await _receive(channel)
+            self.incoming = None
+        if self.terminal is not None:
+            self.stdin = os.dup(self.terminal) if self.wants_stdin else None
+            self.outputs = {_STDOUT: os.dup(self.terminal)}
+
+
+async def _receive(channel: sockets.socket) -> int | None:
+    """The descriptor that is sent over a socket, None when the other end closes instead."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    channel.setblocking(False)
+    loop.add_reader(channel, done.set)
+    try:
+        await done.wait()
+    finally:
+        loop.remove_reader(channel)
+    _, descriptors, _, _ = sockets.recv_fds(channel, 16, 1)
+    return descriptors[0] if descriptors else None
 
 
 def _flag(request: web.Request, name: str) -> bool:
@@ -47,8 +77,9 @@ def _flag(request: web.Request, name: str) -> bool:
 
 def _pipes(stdin: bool, stderr: bool, tty: bool) -> _Pipes:
     if tty:
-        master, slave = os.openpty()
-        return _Pipes(os.dup(master) if stdin else None, {_STDOUT: os.dup(master)}, (slave, slave, slave), master)
+        ours, theirs = sockets.socketpair()
+        given = theirs.detach()
+        return _Pipes(None, {}, (given, given, given), stdin, ours)
     out_reader, out_writer = os.pipe()
     err_reader, err_writer = os.pipe()
     outputs = {_STDOUT: out_reader}
@@ -92,10 +123,14 @@ async def serve_exec(request: web.Request, container: Container) -> web.StreamRe
     try:
         answers = container.execute(argv, pipes.given, tty)
     except StartError as error:
+        _close(pipes)
+        for descriptor in pipes.outputs.values():
+            os.close(descriptor)
         await _finish(socket, _internal(str(error)))
         return socket
     finally:
         pipes.close_given()
+    await pipes.receive_terminal()
     await socket.send_bytes(bytes([_STDOUT]))
     outputs = [
         asyncio.ensure_future(_copy(socket, channel, stream_of(descriptor)))
@@ -113,7 +148,8 @@ async def serve_exec(request: web.Request, container: Container) -> web.StreamRe
             last = json.loads(await answers.readline() or b'{"exitCode": 137}')
             code = last["exitCode"]
             status = failure(code) if code else {"metadata": {}, "status": "Success"}
-        await asyncio.wait(outputs, timeout=2.0)  # background children may keep the pipes open
+        if outputs:
+            await asyncio.wait(outputs, timeout=2.0)  # background children may keep the pipes open
         await _finish(socket, status)
     finally:
         feeding.cancel()
@@ -180,6 +216,8 @@ def _resize(terminal: int, data: bytes) -> None:
 
 
 def _close(pipes: _Pipes) -> None:
+    if pipes.incoming is not None:
+        pipes.incoming.close()
     for descriptor in (pipes.stdin, pipes.terminal):
         if descriptor is not None:
             with contextlib.suppress(OSError):

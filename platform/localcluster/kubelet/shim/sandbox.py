@@ -20,6 +20,7 @@ Config = dict[str, Any]
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix")
 _FILES = ("/etc/resolv.conf", "/etc/localtime", "/etc/nsswitch.conf")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
+_TTY_GROUP = 5  # of terminals, everywhere
 _ACCELERATORS = ("nvidia", "dri", "kfd", "dxg", "accel")
 _LINKS = (
     ("fd", "/proc/self/fd"),
@@ -110,12 +111,33 @@ def _devices(root: str) -> None:
             continue
         _mount_point(source, target)
         kernel.bind(source, target)
+    _terminals(root)
     shared = f"{root}/dev/shm"  # noqa: S108 - a mount point of the container
     os.makedirs(shared, exist_ok=True)
     kernel.mount("shm", shared, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777,size=1g")
     for name, target in _LINKS:
         if not os.path.lexists(f"{root}/dev/{name}"):
             os.symlink(target, f"{root}/dev/{name}")
+
+
+def _terminals(root: str) -> None:
+    """Pseudo terminals of the container's own, as container runtimes give; the machine's where none can be had."""
+    place, link = f"{root}/dev/pts", f"{root}/dev/ptmx"
+    os.makedirs(place, exist_ok=True)
+    # A user namespace of one id does not know the group that terminals belong to.
+    for group in (f",gid={_TTY_GROUP}", ""):
+        try:
+            options = f"newinstance,ptmxmode=0666,mode=0620{group}"
+            kernel.mount("devpts", place, "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, options)
+        except OSError:
+            continue
+        if not os.path.lexists(link):
+            os.symlink("pts/ptmx", link)
+        return
+    if os.path.isdir("/dev/pts") and os.path.exists("/dev/ptmx"):
+        kernel.bind("/dev/pts", place)
+        _mount_point("/dev/ptmx", link)
+        kernel.bind("/dev/ptmx", link)
 
 
 def _mount_point(source: str, target: str) -> None:

@@ -207,7 +207,9 @@ _NAMESPACES = (("pid", kernel.CLONE_NEWPID), ("ipc", kernel.CLONE_NEWIPC), ("uts
 def run_exec(config: dict[str, Any], descriptors: list[int]) -> None:
     """Run a command inside a running container: config, stdin, stdout, stderr and reply are the descriptors.
 
-    The reply is two JSON lines: the command's pid or an error, then its exit code.
+    With a terminal the three are one socket, over which our end of the terminal is sent; the command's end is opened
+    where the command runs, so that it has a name there. The reply is two JSON lines: the command's pid or an error,
+    then its exit code.
     """
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -221,6 +223,15 @@ def run_exec(config: dict[str, Any], descriptors: list[int]) -> None:
             kernel.setns(os.open(f"/proc/{target}/ns/user", os.O_RDONLY | os.O_CLOEXEC), kernel.CLONE_NEWUSER)
         for descriptor, flag in opened:
             kernel.setns(descriptor, flag)
+    if config.get("tty"):
+        try:
+            terminal = _open_terminal(config, stdin)
+        except OSError as failure:
+            _reply(reply, {"error": f"open /dev/ptmx: {(failure.strerror or '').lower()}"})
+            return
+        for descriptor in (stdin, stdout, stderr):
+            os.close(descriptor)
+        stdin, stdout, stderr = terminal, os.dup(terminal), os.dup(terminal)
     error, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -234,6 +245,16 @@ def run_exec(config: dict[str, Any], descriptors: list[int]) -> None:
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         stream.write(json.dumps({"exitCode": code if code >= 0 else 128 - code}).encode() + b"\n")
+
+
+def _open_terminal(config: dict[str, Any], channel: int) -> int:
+    """A new terminal: its master goes to whoever holds the other end of the socket `channel`, its slave is returned."""
+    master, slave = os.openpty()
+    os.fchown(slave, config["uid"], -1)
+    with socket.socket(fileno=os.dup(channel)) as sender:
+        socket.send_fds(sender, [b"terminal"], [master])
+    os.close(master)
+    return slave
 
 
 def _run_exec_child(config: dict[str, Any], streams: tuple[int, int, int], error: int) -> None:
