@@ -1,7 +1,6 @@
 """The model registry."""
 
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.parsers import MultiPartParser
@@ -11,6 +10,7 @@ from rest_framework.response import Response
 from accounts.access import Permission
 from accounts.errors import Invalid
 from deployments.api.base import ApiView, labels_filter, page, parse
+from deployments.api.openapi import FILE
 from deployments.api.paging import paginated
 from deployments.api.serializers.registry import ModelInput, ModelOutput, ModelVersionInput, ModelVersionOutput
 from deployments.downloads import artifact_response
@@ -98,6 +98,6 @@ class ModelVersionView(NamedModelView):
 
 
 class ModelVersionDownloadView(NamedModelView):
-    @extend_schema(operation_id="model_versions_download", tags=["models"], responses=OpenApiTypes.BINARY)
+    @extend_schema(operation_id="model_versions_download", tags=["models"], responses=FILE)
     def get(self, request: Request, **names: str) -> HttpResponseBase:
         return artifact_response(request, catalog.open_file(self.actor, self.model_version()))

@@ -65,6 +65,7 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "answers": [
                     {"status": status, "example": _example(document, answer)}
                     for status, answer in operation["responses"].items()
+                    if status != "default"  # the refusal, which the page tells once for all
                 ],
             }
 

@@ -124,6 +124,12 @@ class StreamView(AsyncApiView):
     parser_classes = (JsonParser, TextParser)
     renderer_classes = (EventStreamRenderer, JSONRenderer)
 
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        if isinstance(response, Response):  # a refusal; what succeeds is a stream
+            request.accepted_renderer = JSONRenderer()
+            request.accepted_media_type = JSONRenderer.media_type
+        return super().finalize_response(request, response, *args, **kwargs)
+
     @extend_schema(
         tags=["requests"],
         parameters=[TIMEOUT],

@@ -3,7 +3,6 @@
 import dataclasses
 
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers, status
 from rest_framework.parsers import MultiPartParser
@@ -13,6 +12,7 @@ from rest_framework.response import Response
 from accounts.access import Permission
 from accounts.errors import Invalid
 from deployments.api.base import ApiView, parse, rows
+from deployments.api.openapi import FILE
 from deployments.api.parsers import JsonParser
 from deployments.api.serializers.deployments import (
     BuildOutput,
@@ -94,7 +94,7 @@ def _latest(number: int | None) -> int:
 
 
 class DownloadView(OfRevision):
-    @extend_schema(operation_id="revisions_file_download", tags=["revisions"], responses=OpenApiTypes.BINARY)
+    @extend_schema(operation_id="revisions_file_download", tags=["revisions"], responses=FILE)
     def get(self, request: Request, **names: str) -> HttpResponseBase:
         return artifact_response(request, revisions.open_file(self.actor, self.revision()))
 

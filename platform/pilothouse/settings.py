@@ -155,6 +155,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "deployments.api.openapi.tell_refusals",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "DataTypeEnum": "deployments.models.DataType",
         "BuildStateEnum": "deployments.models.EnvironmentBuild.State",

@@ -107,7 +107,7 @@ class VersionOutput(serializers.ModelSerializer):
     environment_name = serializers.CharField(source="environment.name")
     environment_tag = TextOrNull()
     status = serializers.SerializerMethodField()
-    active_revision = serializers.UUIDField(source="active_revision_id")
+    active_revision = serializers.UUIDField(source="active_revision_id", allow_null=True)
     latest_revision = serializers.SerializerMethodField()
     last_file_upload = serializers.SerializerMethodField()
     instance_type = serializers.SerializerMethodField()
@@ -116,7 +116,7 @@ class VersionOutput(serializers.ModelSerializer):
     has_requests_method = serializers.SerializerMethodField()
     labels = Labels()
     status_reason = serializers.SerializerMethodField()
-    target_revision = serializers.UUIDField(source="target_revision_id")
+    target_revision = serializers.UUIDField(source="target_revision_id", allow_null=True)
 
     class Meta:
         model = DeploymentVersion
@@ -205,8 +205,8 @@ class RevisionOutput(serializers.ModelSerializer):
     version = serializers.CharField(source="version.version")
     created_by = serializers.SerializerMethodField()
     empty = serializers.SerializerMethodField()
-    model_version = serializers.UUIDField(source="model_version_id")
-    build = serializers.UUIDField(source="environment_build_id")
+    model_version = serializers.UUIDField(source="model_version_id", allow_null=True)
+    build = serializers.UUIDField(source="environment_build_id", allow_null=True)
 
     class Meta:
         model = Revision
@@ -239,7 +239,7 @@ class RevisionOutput(serializers.ModelSerializer):
 
 class RolloutOutput(serializers.ModelSerializer):
     version = serializers.CharField(source="version.version")
-    from_revision = serializers.UUIDField(source="from_revision_id")
+    from_revision = serializers.UUIDField(source="from_revision_id", allow_null=True)
     to_revision = serializers.UUIDField(source="to_revision_id")
     created_by = serializers.SerializerMethodField()
     reason = serializers.SerializerMethodField()

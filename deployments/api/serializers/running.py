@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from deployments.api.serializers.common import reason_of
+from deployments.api.serializers.common import TextOrNull, reason_of
 from deployments.models import Instance, InstanceEvent, Request
 
 
@@ -76,13 +76,11 @@ class RequestListOutput(serializers.ModelSerializer):
 
 
 class RequestOutput(RequestListOutput):
-    error_message = serializers.SerializerMethodField()
+    # Not there when the metadata alone is asked for.
+    error_message = TextOrNull(required=False)
 
     class Meta(RequestListOutput.Meta):
         fields = [*RequestListOutput.Meta.fields, "error_message", "timeout", "request_data", "result"]
-
-    def get_error_message(self, row: Request) -> str | None:
-        return row.error_message or None
 
 
 class LogOutput(serializers.Serializer):

@@ -9,6 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from tests.app import factories
 from tests.app.api.conftest import Call, World
+from tests.support.openapi import assert_told
 
 pytestmark = pytest.mark.django_db
 
@@ -173,6 +174,12 @@ PUBLIC = {("GET", "/status")}
 PLATFORM = {("GET", "/gpu/board")}
 
 
+# The schema's names of parameters that `World` tells apart.
+SCHEMA_NAMES_OF = {"project_variable": "id", "deployment_variable": "id", "version_variable": "id"}
+SCHEMA_NAMES_OF |= {"series_id": "time_series_id"}
+SCHEMA_NAMES = re.compile(rf"(?<={{)({'|'.join(SCHEMA_NAMES_OF)})(?=}})")
+
+
 def bare(path: str) -> str:
     """The path with its parameters' names taken away."""
     return re.sub(r"\{\w+\}|<[^>]+>", "*", path.partition("?")[0]).strip("/")
@@ -235,7 +242,11 @@ def check(
         payload = body() if callable(body) else body
         response = call(world.people[who] if who else None, method, path, payload, kind)
         if response.streaming:
-            b"".join(response.streaming_content)  # read to the end, the file is closed
+            sent = b"".join(response.streaming_content)  # read to the end, the file is closed
+        else:
+            sent = response.json() if response.content else None
+        told = SCHEMA_NAMES.sub(lambda name: SCHEMA_NAMES_OF[name[1]], template.partition("?")[0])
+        assert_told(method, f"/api/v1{told}", response.status_code, response.headers.get("Content-Type", ""), sent)
         return response
 
     assert answer(None).status_code == 401
