@@ -39,6 +39,8 @@ _ERROR_CODE = re.compile(r"[a-z_]{1,64}")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 # A token server that knows no POST answers so, and is asked by GET.
 _NO_OAUTH = (400, 401, 404, 405)
+# How a server that speaks plain http fails to answer https.
+_WITHOUT_TLS = (aiohttp.ClientConnectorSSLError, aiohttp.ConnectionTimeoutError)
 _DENIED = "pull access denied, repository does not exist or may require authorization"
 
 
@@ -147,29 +149,21 @@ class _Inquiry:
 
     async def _ask(self, authorization: str | None) -> Answer:
         """One request to the registry, by http when this machine does not answer https."""
-        try:
-            return await self._follow(authorization)
-        except (aiohttp.ClientConnectorSSLError, aiohttp.ConnectionTimeoutError) as error:
-            if not self.may_fall_back:
-                raise self._failed(self.url, error) from None
-        except aiohttp.ClientError as error:
-            raise self._failed(self.url, error) from None
-        self.may_fall_back = False
-        self.url = self.url.with_scheme("http")
-        try:
-            return await self._follow(authorization)
-        except aiohttp.ClientError as error:
-            raise self._failed(self.url, error) from None
-
-    async def _follow(self, authorization: str | None) -> Answer:
         url = self.url
         for _ in range(_REDIRECTS):
             headers = {"Authorization": authorization} if authorization and url.origin() == self.url.origin() else {}
-            async with self._send(self.method, url, headers=headers) as response:
-                target = response.headers.get("Location")
-                if response.status not in (301, 302, 303, 307, 308) or target is None:
-                    return Answer(response.status, url, tuple(response.headers.getall("WWW-Authenticate", ())))
-            url = self._allowed(target, "redirect", url)
+            try:
+                async with self._send(self.method, url, headers=headers) as response:
+                    target = response.headers.get("Location")
+                    if response.status not in (301, 302, 303, 307, 308) or target is None:
+                        return Answer(response.status, url, tuple(response.headers.getall("WWW-Authenticate", ())))
+            except aiohttp.ClientError as error:
+                if not (self.may_fall_back and url == self.url and isinstance(error, _WITHOUT_TLS)):
+                    raise RegistryError(f"failed to do request: {failed(self.method, url, error)}") from None
+                self.may_fall_back = False
+                url = self.url = self.url.with_scheme("http")
+            else:
+                url = self._allowed(target, "redirect", url)
         raise RegistryError(f"failed to do request: {quoted(self.method, url)}: stopped after {_REDIRECTS} redirects")
 
     def _send(self, method: str, url: URL, **options):
@@ -190,9 +184,6 @@ class _Inquiry:
             text = f"must be an https address{' or on this machine' if self.local else ', not on this machine'}"
             raise RegistryError(f"{what} {text}: {url}")
         return url
-
-    def _failed(self, url: URL, error: aiohttp.ClientError) -> RegistryError:
-        return RegistryError(f"failed to do request: {failed(self.method, url, error)}")
 
     # Authorization
 

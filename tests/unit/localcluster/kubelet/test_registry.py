@@ -297,6 +297,21 @@ async def test_where_a_registry_may_send_us(registry: Registry, serve: Serve, ta
         assert "hidden" not in refused
 
 
+async def test_a_redirect_that_leads_nowhere_is_named(registry: Registry, serve: Serve) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nowhere = f"127.0.0.1:{taken.getsockname()[1]}"
+
+        async def redirect(request: web.Request) -> web.Response:
+            return web.Response(status=307, headers={"Location": f"https://{nowhere}/x"})
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", redirect)
+        assert await says(registry, await serve(app)) == (
+            f'failed to do request: Head "https://{nowhere}/x": dial tcp {nowhere}: connect: connection refused'
+        )
+
+
 async def test_redirects_come_to_an_end(registry: Registry, serve: Serve) -> None:
     async def again(request: web.Request) -> web.Response:
         return web.Response(status=307, headers={"Location": request.path})
@@ -304,7 +319,8 @@ async def test_redirects_come_to_an_end(registry: Registry, serve: Serve) -> Non
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", again)
     address = await serve(app)
-    assert await says(registry, address) == f'failed to do request: Head "{url(address)}": stopped after 10 redirects'
+    refused = await says(registry, address)
+    assert refused == f'failed to do request: Head "{url(address)}": stopped after 10 redirects'
 
 
 @pytest.mark.parametrize(
