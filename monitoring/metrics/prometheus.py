@@ -93,7 +93,9 @@ class PrometheusSource:
                     cell = found.get(at)
                     if cell is None:
                         cell = found[at] = Cell(at, seconds_of(at, step, now, RAW))
-                    _put(cell, shares.setdefault(at, {}), labels, value, cell.seconds / window.seconds)
+                    # Of a cell that is under way the window reaches as much less far as there is still to come.
+                    part = cell.seconds / (cell.seconds + window.seconds - step)
+                    _put(cell, shares.setdefault(at, {}), labels, value, part)
         for at, cell in found.items():
             _count(cell, shares[at])
         return step, [found[at] for at in sorted(found)]

@@ -13,7 +13,7 @@ from django.utils import timezone
 from deployments.models import DeploymentVersion, Instance
 from monitoring.metrics.cells import Cell, Scope
 from monitoring.metrics.prometheus import PrometheusSource
-from serving.metrics import SharedMetrics
+from serving.metrics import ProcessMetrics, SharedMetrics
 from tests.support import prometheus
 from tests.support.http import telling
 from tests.support.stack import eventually
@@ -35,6 +35,13 @@ def job(name: str, target: str, **labels: str) -> dict[str, object]:
     return {"job_name": name, "static_configs": [{"targets": [target], "labels": labels}]}
 
 
+def answer(part: ProcessMetrics, count: int, code: int = 200, seconds: float = 0.02) -> None:
+    """So many requests with one outcome."""
+    for _ in range(count):
+        part.began()
+        part.ended("request", code, seconds)
+
+
 class Place:
     """One pod that Prometheus reads, with the exporter of its GPUs, a kubelet and the platform."""
 
@@ -51,9 +58,7 @@ class Place:
         return self.pod.text({"deployment": "churn"})
 
     def answer(self, count: int, code: int = 200, seconds: float = 0.02) -> None:
-        for _ in range(count):
-            self.part.began()
-            self.part.ended("request", code, seconds)
+        answer(self.part, count, code, seconds)
 
     def total(self, scope: Scope | None = None, minutes: float = 5) -> Cell:
         now = timezone.now()

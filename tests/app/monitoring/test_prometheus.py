@@ -1,6 +1,7 @@
 """Numbers over time from a real Prometheus, which reads a model server's text, an exporter's and the platform's own."""
 
 import datetime as dt
+import json
 import uuid
 from typing import Any
 
@@ -81,10 +82,9 @@ def test_restarts_cold_starts_queue_and_use_come_from_the_platform(place: Place,
 
 def test_the_cold_start_of_an_instance_counts_once(place: Place, fleet: Fleet) -> None:
     version, now = fleet.version.pk, timezone.now()
-    old, new = factories.instance(fleet.revision), factories.instance(fleet.revision)
+    old = factories.instance(fleet.revision, ready_at=now - dt.timedelta(hours=2))
+    new = factories.instance(fleet.revision, ready_at=None)
     began = dt.timedelta(seconds=40)
-    Instance.objects.filter(pk=old.pk).update(ready_at=now - dt.timedelta(hours=2))
-    Instance.objects.filter(pk=new.pk).update(time_created=now - began, ready_at=None)
     one = Scope((version,), new.pk)
     assert place.total(one).counts["cold_starts"] == 0
     ready = timezone.now()
@@ -105,7 +105,8 @@ def test_the_cold_start_of_an_instance_counts_once(place: Place, fleet: Fleet) -
 
     # What had long been ready when Prometheus was told of it did not start then.
     other = Scope((version,), old.pk)
-    assert prometheus.ask(place.url, f'pilothouse_instance_cold_start_seconds{{instance_id="{old.pk}"}}')
+    told = f'pilothouse_instance_cold_start_seconds{{instance_id="{old.pk}"}}'
+    eventually(lambda: prometheus.ask(place.url, told), "the reading of the other")
     assert place.total(other).counts["cold_starts"] == 0
 
 
@@ -168,6 +169,26 @@ def test_a_question_about_weeks_is_asked_in_parts(place: Place, fleet: Fleet) ->
     assert step == 60
     assert cells
     assert cells[-1].at > now.timestamp() - 180
+
+
+def test_rates_of_a_cell_under_way_are_of_the_time_so_far() -> None:
+    began = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
+    now = began + dt.timedelta(seconds=80)
+    # One request a second: a window reaches one reading further back than its cell, and not beyond now.
+    ends = [began.timestamp() + 60, began.timestamp() + 120]
+    series = {"metric": {"name": "requests"}, "values": [[ends[0], "61"], [ends[1], "21"]]}
+
+    class Handler(QuietHandler):
+        def post(self) -> None:
+            self.body()
+            self.answer(200, json.dumps({"status": "success", "data": {"result": [series]}}).encode())
+
+    with Server(Handler).running() as server:
+        asked = PrometheusSource(server.url, interval=1)
+        _, cells = asked.cells(Scope((uuid.uuid4(),)), began, now, now, step=60)
+        asked.close()
+    assert [(cell.seconds, cell.counts["requests"]) for cell in cells] == [(60, 60), (20, 20)]
+    assert [cell.values()["requests"] for cell in cells] == [1, 1]
 
 
 def _all_of(place: Place, count: int, scope: Scope | None = None) -> Cell | None:

@@ -1,5 +1,6 @@
 """Metrics, time series, webhooks and logs by the public `ubiops` client, unchanged."""
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator
 
@@ -8,11 +9,18 @@ import ubiops
 from django.utils import timezone
 from ubiops.exceptions import ApiException
 
-from monitoring.metrics import samples
+from deployments.models import Instance
+from monitoring.metrics import samples, sampling
+from monitoring.metrics.exposition import Reading, read
+from monitoring.metrics.gpus import GpuUsage
+from monitoring.metrics.scraping import Usage
 from monitoring.models import Delivery
+from serving.metrics import ProcessMetrics, SharedMetrics
 from tests.app import factories
 from tests.app.api.test_public_client import client_of
 from tests.app.monitoring.conftest import Fleet
+from tests.app.monitoring.place import Place, answer
+from tests.support.stack import StackError, eventually
 from tests.support.web import serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -96,6 +104,102 @@ def test_the_platforms_own_metrics(api: ubiops.CoreApi, fleet: Fleet) -> None:
         with pytest.raises(ApiException) as refused:
             api.time_series_data_list(project, metric="deployments.requests", **bad)
         assert refused.value.status == 400
+
+
+# What each of the platform's own metrics may be after `busy`: in all for deltas, the highest of its minutes for gauges.
+BUSY = {
+    "requests": (20, 31),
+    "failed_requests": (4, 6.5),
+    "request_duration": (0.05, 0.062),
+    "request_duration_p95": (0.1, 0.25),
+    "instances": (0.9, 1.1),
+    "express_queue_size": (0.01, 1.1),  # averages of what came in the course of the minute
+    "batch_queue_size": (0.01, 1.1),
+    "batch_queue_time": (90, 600),
+    "memory_utilization": (4.9e8, 5.1e8),
+    "cpu_utilization": (0.7, 0.8),
+    "instance_start_time": (39, 41),
+    "instance_start_time_p95": (32, 48),
+    "gpu_utilization": (0.55, 0.65),
+    "gpu_memory_utilization": (2.9 * 2**30, 3.1 * 2**30),
+}
+
+
+def work(part: ProcessMetrics) -> None:
+    """25 requests of which 5 fail, and one that is under way."""
+    answer(part, 20)
+    answer(part, 5, code=500, seconds=0.2)
+    part.began()
+
+
+def busy(fleet: Fleet, *readings: Reading) -> None:
+    """An instance that took 40 s to start, with two GPUs, and a batch request that waits."""
+    request = factories.request(fleet.version, batch=True)
+    type(request).objects.update(time_created=timezone.now() - dt.timedelta(seconds=90))
+    now = timezone.now()
+    Instance.objects.update(time_created=now - dt.timedelta(seconds=45), ready_at=now - dt.timedelta(seconds=5))
+    row = Instance.objects.select_related("version__deployment__project", "version__instance_type").get()
+    pod = (fleet.project.namespace, row.pod_name)
+    for ago, reading in enumerate(reversed(readings)):
+        at = now - dt.timedelta(seconds=10 * ago)
+        sampling.store([row], {row.pk: reading}, {pod: Usage(0.75, 5e8)}, at, {pod: GpuUsage(2, 1.2, 3 * 2**30)})
+
+
+def amounts(api: ubiops.CoreApi, fleet: Fleet) -> dict[str, float]:
+    """Of each of the platform's own metrics what it tells of the version in the last minutes, without the prefix."""
+    found = {}
+    for metric in api.metrics_list(fleet.project.name, custom=False):
+        told = api.time_series_data_list(
+            fleet.project.name,
+            metric=metric.name,
+            labels=f"deployment_version_id:{fleet.version.pk}",
+            start_date=(timezone.now() - dt.timedelta(minutes=10)).isoformat(),
+            aggregation_period=60,
+        )
+        # The last minute is not over: its rate is that of the time so far.
+        now = timezone.now()
+        parts = [max((min(one.end_date, now) - one.start_date).total_seconds(), 10) for one in told.data_points]
+        values = [one.value for one in told.data_points]
+        if metric.metric_type == "delta":
+            values = [sum(value * seconds for value, seconds in zip(values, parts, strict=True))]
+        found[metric.name.removeprefix("deployments.")] = max(values, default=0.0)
+    return found
+
+
+def beside(found: dict[str, float]) -> dict[str, float]:
+    """What is not as it may be."""
+    assert set(found) == set(BUSY)
+    return {name: value for name, value in found.items() if not BUSY[name][0] <= value <= BUSY[name][1]}
+
+
+def test_every_metric_of_the_platform_from_its_own_samples(api: ubiops.CoreApi, fleet: Fleet) -> None:
+    shared = SharedMetrics(1)
+    part = shared.part(0)
+    part.loading()
+    before = read(shared.text({}))
+    work(part)
+    after = read(shared.text({}))
+    assert before is not None
+    assert after is not None
+    busy(fleet, before, after)
+    assert beside(amounts(api, fleet)) == {}
+
+
+def test_every_metric_of_the_platform_from_a_prometheus(place: Place, fleet: Fleet) -> None:
+    api = client_of(place.platform, factories.superuser())
+    busy(fleet, Reading())
+    work(place.part)
+    left: dict[str, float] = {}
+
+    def all_told() -> bool:
+        left.clear()
+        left.update(beside(amounts(api, fleet)))
+        return not left
+
+    with contextlib.suppress(StackError):
+        eventually(all_told, "all metrics", pause=1)
+    api.api_client.close()
+    assert left == {}
 
 
 def test_webhooks(api: ubiops.CoreApi, fleet: Fleet) -> None:
