@@ -149,19 +149,25 @@ async def test_hostile_bodies_are_refused(server: Server) -> None:
 
 async def test_what_is_left_out_says_so_and_names_the_way_round(server: Server) -> None:
     async with Client.from_kubeconfig(server.kubeconfig) as client:
-        for path in (
-            "/apis/apps/v1/statefulsets",
-            "/apis/batch/v1/namespaces/default/cronjobs",
-            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-            "/api/v1/persistentvolumes",
-            "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies",
-            "/api/v1/namespaces/default/pods/p/portforward",
+        for method, path in (
+            ("POST", "/apis/apps/v1/namespaces/default/statefulsets"),
+            ("PATCH", "/apis/batch/v1/namespaces/default/cronjobs/c"),
+            ("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"),
+            ("POST", "/api/v1/persistentvolumes"),
+            ("GET", "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies"),
+            ("GET", "/api/v1/namespaces/default/pods/p/portforward"),
         ):
             with pytest.raises(
                 ApiError, match=r"left out of the embedded cluster on purpose; (use|reach|create) "
             ) as refused:
-                await client.request("GET", path)
+                await client.request(method, path)
             assert refused.value.code == 404
+        # What clients take every cluster to have can be looked for: there is none.
+        for path in ("/apis/apps/v1/statefulsets", "/api/v1/namespaces/default/persistentvolumeclaims"):
+            assert (await client.request("GET", path))["items"] == []
+        for method in ("GET", "DELETE"):
+            with pytest.raises(ApiError, match=r'^ingresses.networking.k8s.io "i" not found$'):
+                await client.request(method, "/apis/networking.k8s.io/v1/namespaces/default/ingresses/i")
         with pytest.raises(ApiError, match="send the object as application/json instead") as protobuf:
             await client.request(
                 "POST",

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from localcluster import resources as r
-from localcluster.apiserver import auth, discovery, reading, status, views, web, writing
+from localcluster.apiserver import auth, discovery, empty, reading, status, views, web, writing
 from localcluster.apiserver.auth import Tokens, User
 from localcluster.apiserver.objects import Objects, whole
 from localcluster.apiserver.registry import BY_PATH, KINDS, Kind
@@ -106,6 +106,9 @@ class Application:
             if discovery.group(target.group) is None and target.group:
                 return text_answer(_NOT_FOUND, 404)
             raise status.no_such_resource()
+        none = empty.answer(request, target, self.store.revision)
+        if none is not None:
+            return none
         special = await self.subresources.answer(request, target)
         if special is not None:
             return special
