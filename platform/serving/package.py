@@ -121,6 +121,9 @@ def _read_requirements(texts: dict[str, str], found: Package) -> None:
     else:
         name = "renv.lock" if "renv.lock" in texts else "install_packages.R"
         found.requirements = texts.get(name, "")
+    if "\0" in found.requirements:
+        found.problems.append(Problem(name, "The file holds the character NUL, so it is no text."))
+        return
     try:
         normalise_requirements(found.requirements) if found.language == "python" else normalise(
             "r4", found.requirements
@@ -133,8 +136,13 @@ def _look_at_python(code: str, found: Package) -> None:
     """Find the class and its methods in the syntax tree. A base class or assignment may hide a method."""
     try:
         tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        line = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if isinstance(error, (RecursionError, MemoryError)):
+            line = "it is nested too deeply"
+        elif isinstance(error, SyntaxError) and error.lineno:
+            line = f"line {error.lineno}: {error.msg}"
+        else:
+            line = str(error)
         # Perhaps another Python understands it, but the message is worth more than a pod that fails.
         found.problems.append(Problem("deployment.py", f"The code cannot be read: {line}."))
         return
@@ -201,6 +209,9 @@ def _read_ubiops_yaml(text: str, found: Package) -> None:
         where = f" in line {mark.line + 1}" if mark else ""
         found.problems.append(Problem("ubiops.yaml", f"This is not YAML{where}."))
         return
+    except RecursionError:
+        found.problems.append(Problem("ubiops.yaml", "Lists and mappings are nested too deeply."))
+        return
     if content is None:
         return
     if not isinstance(content, dict):
@@ -219,6 +230,11 @@ def _read_ubiops_yaml(text: str, found: Package) -> None:
 
 def _variables(declared: Any, found: Package) -> dict[str, str]:
     """``NAME=value`` items, or a mapping."""
+    items = declared.values() if isinstance(declared, dict) else declared if isinstance(declared, list) else ()
+    # Written out, a list of lists of the same list may be larger than any memory.
+    if any(isinstance(item, (list, dict, set, tuple)) for item in items):
+        found.problems.append(Problem("ubiops.yaml", "Each of 'environment_variables' is a text such as NAME=value."))
+        return {}
     if isinstance(declared, list):
         pairs = [str(item).partition("=")[::2] for item in declared]
     elif isinstance(declared, dict):
@@ -228,7 +244,9 @@ def _variables(declared: Any, found: Package) -> dict[str, str]:
     else:
         found.problems.append(Problem("ubiops.yaml", "'environment_variables' is a list of NAME=value."))
         pairs = []
-    for name, _ in pairs:
+    for name, value in pairs:
+        if "\0" in value:
+            found.problems.append(Problem("ubiops.yaml", f"The value of '{name[:60]}' holds the character NUL."))
         if not _VARIABLE.match(name.strip()):
             found.problems.append(
                 Problem("ubiops.yaml", f"'{name[:60]}' is not a name for an environment variable (letters, digits, _).")

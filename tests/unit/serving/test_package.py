@@ -69,7 +69,8 @@ def test_methods_are_found_in_the_syntax_tree(body, request_method, requests_met
         ("class Model: ...", "no class named 'Deployment'"),
         ("class Deployment:\n    def predict(self): ...", "neither a method 'request' nor 'requests'"),
         ("class Deployment(:", "line 1"),
-        ("x = '\0'", "cannot be read"),
+        ("x = '\0'", "cannot be read: source code string cannot contain null bytes"),
+        ("x = " + "-" * 100_000 + "1", "nested too deeply"),
     ],
 )
 def test_code_that_cannot_work_is_told(code, said):
@@ -105,6 +106,8 @@ def test_r_requirements_come_from_the_lock_file():
 def test_requirements_that_cannot_be_built_are_told():
     assert "requirements.txt line 1" in problems({"deployment.py": DEPLOYMENT, "requirements.txt": "-e ."})[0]
     assert "not UTF-8" in problems({"deployment.py": DEPLOYMENT, "requirements.txt": b"\xff\xfe\x00"})[0]
+    assert "NUL" in problems({"deployment.py": DEPLOYMENT, "requirements.txt": "num\0py"})[0]
+    assert "NUL" in problems({"deployment.R": "request <- function(x) x", "install_packages.R": "'\0'"})[0]
 
 
 def test_ubiops_yaml_gives_variables_and_refuses_apt():
@@ -114,7 +117,26 @@ def test_ubiops_yaml_gives_variables_and_refuses_apt():
     assert ["not possible without an image" in str(problem) for problem in found.problems] == [True]
 
 
-@pytest.mark.parametrize("yaml", ["a: [", "- x", "environment_variables: 3", "environment_variables: ['1A=2']"])
+# Nine lists of nine times the one before: 3 GB when written out.
+BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "a: [",
+        "- x",
+        "environment_variables: 3",
+        "environment_variables: ['1A=2']",
+        "environment_variables: [[A=1]]",
+        "environment_variables: {A: {B: 1}}",
+        'environment_variables: ["A=\\0"]',
+        "environment_variables: " + "[" * 3000 + "]" * 3000,
+        BOMB + "environment_variables: [*a8]",
+        BOMB + "environment_variables: {A: *a8}",
+    ],
+    ids=range(10),
+)
 def test_a_bad_ubiops_yaml_is_told(yaml):
     assert problems({"deployment.py": DEPLOYMENT, "ubiops.yaml": yaml})[0].startswith("ubiops.yaml: ")
 
