@@ -24,6 +24,7 @@ def routes() -> list[Route]:
         Route("/v2", server_metadata, methods=["GET"]),
         Route("/v2/health/live", live, methods=["GET"]),
         Route("/v2/health/ready", ready, methods=["GET"]),
+        Route("/", v1_live, methods=["GET"]),
         Route("/v1/models", v1_models, methods=["GET"]),
         Route("/v1/models/{model}:predict", v1_predict, methods=["POST"]),
         Route("/v1/models/{model}", v1_model, methods=["GET"]),
@@ -116,6 +117,11 @@ async def infer(request: Request) -> Response:
     if not length:
         return Response(answered, media_type=JSON)
     return Response(answered, media_type=binary_tensors.CONTENT_TYPE, headers={binary_tensors.HEADER: str(length)})
+
+
+async def v1_live(request: Request) -> Response:
+    """``GET /``: how V1 asks whether the process answers."""
+    return answer({"status": "alive"})
 
 
 async def v1_models(request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -88,7 +89,10 @@ def client_gone() -> RequestError:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body, up to `limit` bytes. Raises `RequestError` (413) as soon as it is larger."""
+    """The body, unpacked if it is compressed (gzip, deflate), up to `limit` bytes.
+
+    Raises `RequestError`: 413 as soon as it is larger, 415 for another compression, 400 for what cannot be unpacked.
+    """
     too_large = RequestError(
         413, "BodyTooLarge", f"The body is larger than {limit} bytes, the limit of this deployment."
     )
@@ -104,7 +108,31 @@ async def read_body(request: Request, limit: int) -> bytes:
             chunks.append(chunk)
     except ClientDisconnect:
         raise InvalidInput("The client went away before the body was complete.", 400) from None
-    return b"".join(chunks)
+    return _unpacked(b"".join(chunks), request.headers.get("content-encoding", ""), limit, too_large)
+
+
+def _unpacked(body: bytes, encoding: str, limit: int, too_large: RequestError) -> bytes:
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise RequestError(
+            415,
+            "UnsupportedMediaType",
+            f"Content-Encoding '{encoding[:40]}' is not understood; use gzip or deflate, or send the body as it is.",
+        )
+    # 47: with the header of gzip or of zlib, whichever comes; -15: without one, as some send for deflate.
+    for wbits in (47, -15) if encoding == "deflate" else (47,):
+        unpacker = zlib.decompressobj(wbits)
+        try:
+            content = unpacker.decompress(body, limit + 1)
+        except zlib.error:
+            continue
+        if len(content) > limit:
+            raise too_large
+        if unpacker.eof:
+            return content
+    raise InvalidInput(f"The body is not whole {encoding} data, as its Content-Encoding says.", 400)
 
 
 def request_context(request: Request) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The server over real HTTP, with user code of all shapes, in an environment as pods have it."""
 
+import gzip
 import json
 import re
 import struct
 import threading
+import zlib
 
 import httpx
 import pytest
@@ -157,6 +159,34 @@ def test_a_body_without_a_declared_length_is_limited_too(demo):
     assert answer.status_code == 413
 
 
+def bare_deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(content) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", bare_deflate), ("identity", bytes)],
+)
+def test_a_compressed_body_is_unpacked_up_to_the_limit(demo, encoding, pack):
+    def post(body):
+        return demo.client.post("/request", content=body, headers={"Content-Encoding": encoding})
+
+    assert post(pack(b'"hello"')).json() == {"result": "hello"}
+    bomb = post(pack(b'"' + b"x" * 50_000_000 + b'"'))
+    assert (bomb.status_code, bomb.json()["error"]["type"]) == (413, "BodyTooLarge")
+    if pack is not bytes:
+        for broken in (b'"hello"', pack(b'"hello"')[:-3], b""):
+            assert post(broken).status_code == 400, broken
+            assert f"not whole {encoding} data" in post(broken).json()["error"]["message"]
+
+
+def test_another_compression_is_refused(demo):
+    answer = demo.client.post("/request", content=b'"x"', headers={"Content-Encoding": "br"})
+    assert answer.status_code == 415
+    assert "use gzip or deflate" in answer.json()["error"]["message"]
+
+
 def test_a_batch_answers_each_item_by_itself(demo):
     answer = demo.post("/requests", ["a", {"do": "raise"}, {"do": "echo"}])
     assert answer.status_code == 200
@@ -273,6 +303,11 @@ def test_v2_with_tensors_as_bytes(demo):
     ]
     assert struct.unpack("<2d", answer.content[length:]) == (1.5, -2)
 
+    packed = demo.client.post(
+        "/v2/models/demo/infer", content=gzip.compress(told + content), headers={**headers, "Content-Encoding": "gzip"}
+    )
+    assert packed.status_code == 200
+    assert struct.unpack("<2d", packed.content[-16:]) == (1.5, -2)
     short = demo.client.post("/v2/models/demo/infer", content=told + content[:-1], headers=headers)
     assert short.status_code == 400
     assert "Input 'rows': binary_data_size is 8; 7 bytes are left" in short.json()["error"]
@@ -280,6 +315,7 @@ def test_v2_with_tensors_as_bytes(demo):
 
 
 def test_v1(demo):
+    assert demo.client.get("/").json() == {"status": "alive"}
     assert demo.client.get("/v1/models").json() == {"models": ["demo"]}
     assert demo.client.get("/v1/models/demo").json() == {"name": "demo", "ready": True}
     assert demo.post("/v1/models/demo:predict", {"instances": ["a", "b"]}).json() == {"predictions": ["a", "b"]}
