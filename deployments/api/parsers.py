@@ -6,10 +6,20 @@ from rest_framework import exceptions
 from rest_framework.parsers import BaseParser, JSONParser
 
 
+def refuse_compressed(parser_context: Any) -> None:
+    """Bodies come as they are: raises 415 for a compressed one, which would be told to be broken JSON."""
+    request = (parser_context or {}).get("request")
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "") if request is not None else ""
+    if encoding.strip().lower() not in ("", "identity"):
+        detail = f"Content-Encoding '{encoding[:40]}' is not understood; send the body as it is"
+        raise exceptions.UnsupportedMediaType(encoding, detail=detail)
+
+
 class JsonParser(JSONParser):
     """DRF's, which does not count nesting deeper than Python's stack as a mistake of the sender."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        refuse_compressed(parser_context)
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
@@ -22,6 +32,8 @@ class TextParser(BaseParser):
     media_type = "text/plain"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        refuse_compressed(parser_context)
+        refuse_compressed(parser_context)
         try:
             return stream.read().decode()
         except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """Bad input: an answer that names the field and the remedy, and nothing changed."""
 
 import datetime as dt
+import gzip
 import json
 import socket
 from typing import Any
@@ -134,6 +135,18 @@ def test_an_expired_token_and_a_deleted_project(world: World) -> None:
     Token.objects.filter(user=admin).update(expires_at=None)
     world.project.delete()
     assert client.get("/api/v1/projects/fruit").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_compressed_body_is_refused_by_name(kind: str, world: World) -> None:
+    from rest_framework.test import APIClient
+
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {factories.token(world.people['admin'])}")
+    path = f"/api/v1{VERSION}/v1/requests/batch"
+    response = client.generic("POST", path, gzip.compress(b"{}"), kind, HTTP_CONTENT_ENCODING="gzip")
+    assert response.status_code == 415
+    assert "'gzip'" in response.json()["error"]
 
 
 @pytest.mark.django_db(transaction=True)
