@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localcluster import indexes
@@ -114,6 +114,7 @@ def check(watcher: Watcher, selecting: Selectors) -> None:
             assert by_key(selecting.choosing(where, labels)) == by_key(choosing)
 
 
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(rounds=st.lists(CHANGES, min_size=1, max_size=3), missed=st.lists(CHANGES, max_size=4), late=st.booleans())
 def test_indexes_equal_a_scan_after_any_events(
     rounds: list[list[tuple[str, Object]]], missed: list[list[tuple[str, Object]]], late: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localcluster.tally import Tally
@@ -14,6 +14,7 @@ AMOUNTS = st.dictionaries(st.sampled_from(["pods", "cpu", "memory"]), st.integer
 STEPS = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.none() | AMOUNTS))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_a_tally_equals_the_sum(steps: list[tuple[str, dict[str, Decimal] | None]]) -> None:
     tally, members = Tally(), dict[str, dict[str, Decimal]]()
