@@ -1,6 +1,5 @@
 """The collector as a process, against an embedded cluster, killed again and again while pods write."""
 
-import contextlib
 import functools
 import os
 import signal
@@ -23,7 +22,8 @@ from monitoring.keeping import LOCK
 from monitoring.logs import query_logs
 from monitoring.models import LogLine, LogSource
 from tests.app import factories
-from tests.contract.conftest import ROOT, start_cluster, stop_cluster
+from tests.contract.conftest import ROOT
+from tests.support.cluster import running_cluster
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,15 +42,8 @@ time.sleep({rest})
 
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    data = tmp_path_factory.mktemp("cluster")
-    for folder in (data, data.parent, data.parent.parent):  # pods drop to another user
-        with contextlib.suppress(OSError):
-            folder.chmod(0o755)
-    process, path = start_cluster(data)
-    try:
+    with running_cluster(tmp_path_factory) as path:
         yield path
-    finally:
-        stop_cluster(process)
 
 
 @pytest.fixture

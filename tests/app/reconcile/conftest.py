@@ -4,7 +4,6 @@ Passes are made by the tests themselves, so that they know when nothing is under
 the sweep add is only when a pass is made.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from deployments.tasks.reconciling import reconcile
 from kube import apply
 from kube.connect import Cluster
 from tests.app import factories
-from tests.contract.conftest import start_cluster, stop_cluster
+from tests.support.cluster import running_cluster
 from tests.support.web import serving
 
 WAIT_SECONDS = 120
@@ -29,19 +28,11 @@ WAIT_SECONDS = 120
 
 @pytest.fixture(scope="session")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    data = tmp_path_factory.mktemp("cluster")
-    # Pods drop to another user, who must be able to reach their files.
-    for folder in (data, data.parent, data.parent.parent):
-        with contextlib.suppress(OSError):
-            folder.chmod(0o755)
     environments = Path(settings.PILOTHOUSE_ENVIRONMENTS_DIR)
     environments.mkdir(exist_ok=True)
     environments.chmod(0o1777)
-    process, path = start_cluster(data)
-    try:
+    with running_cluster(tmp_path_factory) as path:
         yield path
-    finally:
-        stop_cluster(process)
 
 
 @pytest.fixture
