@@ -60,13 +60,18 @@ def page(context: BrowserContext) -> Iterator[Page]:
 @pytest.fixture
 def admin_page(page: Page, stack: RunningStack) -> Page:
     """A page whose user is signed in as the admin."""
+    sign_in(page, stack)
+    return page
+
+
+def sign_in(page: Page, stack: RunningStack) -> None:
+    """As the admin."""
     admin = stack.dev()["admin"]
     page.goto("/")
     page.get_by_label("Email").fill(admin["email"])
     page.get_by_label("Password").fill(admin["password"])
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(lambda url: "sign-in" not in url)
-    return page
 
 
 def _note(problems: list[str], message: Any) -> None:

@@ -1,13 +1,12 @@
 """The main job in a real browser: from an example to answers, a bad revision, and back."""
 
-import io
 import re
-import zipfile
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support import service
 from tests.support.stack import RunningStack
 
 # A first environment is built with packages from an index.
@@ -25,25 +24,31 @@ class Deployment:
             raise ValueError("there is nobody to greet")
         return {"greeting": "WORD " + data["name"]}
 """
+STANDING = """\
+class Deployment:
+    def request(self, data):
+        return {"answer": 1}
+"""
 
 
 def package(code: str, requirements: str = "") -> dict[str, object]:
     """An upload for a file input."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("deployment.py", code)
-        archive.writestr("requirements.txt", requirements)
-    return {"name": "greeter.zip", "mimeType": "application/zip", "buffer": buffer.getvalue()}
+    return {"name": "package.zip", "mimeType": "application/zip", "buffer": service.package(code, requirements)}
 
 
 @pytest.fixture(scope="module")
 def project(stack: RunningStack) -> str:
     """The name of a project of this module's own."""
-    with stack.api() as api:
-        organization = api.get("/organizations").json()[0]["name"]
-        made = api.post("/projects", json={"name": "pages", "organization_name": organization})
-        assert made.status_code == 201, made.text
+    service.ensure_project(stack, "pages")
     return "pages"
+
+
+@pytest.fixture(scope="module")
+def standing(stack: RunningStack, project: str) -> str:
+    """The name of a deployment whose first revision answers."""
+    made = service.Service(stack, "standing", project=project)
+    made.wait_rollout(made.upload(STANDING), "complete")
+    return "standing"
 
 
 @pytest.fixture
@@ -171,10 +176,10 @@ def test_a_bad_revision_says_why_while_the_old_one_answers_and_one_click_goes_ba
 
 
 def test_requirements_that_do_not_resolve_are_told_in_the_resolvers_words(
-    open_page: Callable[[str], Page], project: str
+    open_page: Callable[[str], Page], project: str, standing: str
 ):
-    page = open_page(f"/projects/{project}/deployments/named/greeter/versions/v1/revisions/new/")
-    page.get_by_label("Deployment package").set_input_files(package(GREETER, "idna==3.7\nidna==3.6\n"))
+    page = open_page(f"/projects/{project}/deployments/named/{standing}/versions/v1/revisions/new/")
+    page.get_by_label("Deployment package").set_input_files(package(STANDING, "idna==3.7\nidna==3.6\n"))
     page.get_by_role("button", name="Roll out").click()
     page.wait_for_url("**/versions/v1/")
     expect(page.locator("#rollout .card-head .status")).to_have_text("Failed", timeout=BUILD_MS)
@@ -183,20 +188,22 @@ def test_requirements_that_do_not_resolve_are_told_in_the_resolvers_words(
     expect(page.locator("#rollout")).to_contain_text("Revision 1 keeps answering requests")
 
 
-def test_the_list_shows_changes_without_a_reload(open_page: Callable[[str], Page], project: str, stack: RunningStack):
+def test_the_list_shows_changes_without_a_reload(
+    open_page: Callable[[str], Page], project: str, standing: str, stack: RunningStack
+):
     page = open_page(f"/projects/{project}/deployments/")
-    row = page.locator("tr", has_text="greeter")
+    row = page.locator("tr", has_text=standing)
     expect(row.get_by_role("cell").nth(3)).to_have_text("1 / 1")
     with stack.api() as api:
-        path = f"/projects/{project}/deployments/greeter/versions/v1"
+        path = f"/projects/{project}/deployments/{standing}/versions/v1"
         assert api.patch(path, json={"minimum_instances": 2}).status_code == 200
     expect(row.get_by_role("cell").nth(3)).to_have_text("2 / 2", timeout=ROLLOUT_MS)
 
 
 def test_the_page_says_when_news_are_interrupted_and_catches_up(
-    open_page: Callable[[str], Page], project: str, stack: RunningStack
+    open_page: Callable[[str], Page], project: str, standing: str, stack: RunningStack
 ):
-    page = open_page(f"/projects/{project}/deployments/named/greeter/")
+    page = open_page(f"/projects/{project}/deployments/named/{standing}/")
     banner = page.locator("#live-banner")
     expect(page.locator("[data-state]")).to_have_text("Live")
     expect(banner).to_be_hidden()
@@ -204,13 +211,13 @@ def test_the_page_says_when_news_are_interrupted_and_catches_up(
         expect(banner).to_be_visible()
     expect(banner).to_be_hidden(timeout=60_000)
     with stack.api() as api:
-        path = f"/projects/{project}/deployments/greeter/versions/v1"
+        path = f"/projects/{project}/deployments/{standing}/versions/v1"
         assert api.patch(path, json={"maximum_instances": 7}).status_code == 200
     expect(page.locator("#instances")).to_contain_text("and 7")
 
 
-def test_everything_is_reached_by_keyboard(open_page: Callable[[str], Page], project: str):
-    page = open_page(f"/projects/{project}/deployments/named/greeter/")
+def test_everything_is_reached_by_keyboard(open_page: Callable[[str], Page], project: str, standing: str):
+    page = open_page(f"/projects/{project}/deployments/named/{standing}/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
@@ -239,17 +246,18 @@ def test_everything_is_reached_by_keyboard(open_page: Callable[[str], Page], pro
     expect(restart).to_be_focused()
 
 
-def test_deleting_asks_for_the_name(open_page: Callable[[str], Page], project: str):
-    page = open_page(f"/projects/{project}/deployments/named/streaming-echo/versions/v1/settings/")
+def test_deleting_asks_for_the_name(open_page: Callable[[str], Page], project: str, stack: RunningStack):
+    service.Service(stack, "short-lived", project=project)
+    page = open_page(f"/projects/{project}/deployments/named/short-lived/versions/v1/settings/")
     page.get_by_role("button", name="Delete deployment").click()
     dialog = page.get_by_role("dialog")
     confirm = dialog.get_by_role("button", name="Delete deployment")
     expect(confirm).to_be_disabled()
-    dialog.get_by_role("textbox").fill("streaming-echo")
+    dialog.get_by_role("textbox").fill("short-lived")
     confirm.click()
     page.wait_for_url("**/deployments/")
-    expect(page.locator(".toast")).to_contain_text("streaming-echo deleted")
-    expect(page.locator("tr", has_text="streaming-echo")).to_have_count(0)
+    expect(page.locator(".toast")).to_contain_text("short-lived deleted")
+    expect(page.locator("tr", has_text="short-lived")).to_have_count(0)
 
 
 def test_the_theme_follows_the_system_until_one_is_chosen(admin_page: Page):
