@@ -63,7 +63,9 @@ DIFFERENCES = [
 ]
 
 _TURN = "a container that crashes again and again is met at whatever turn it is"
-_MACHINE = r"(capacity|allocatable)\.(memory|eph)|daemonEnd|nodeInfo|images|runtimeHandlers|features|declaredFeatures"
+_MACHINE = (
+    r"(capacity|allocatable)\.(memory|eph|pods)|daemonEnd|nodeInfo|images|runtimeHandlers|features|declaredFeatures"
+)
 _TRIED = "all that waits is tried again, not only what the plugin that refused it hopes for"
 _MEASURED = "how much is used is measured anew, and autoscalers look more often in tests"
 _ONE_STEP = "pods that become ready at the same time are replaced in one step"
