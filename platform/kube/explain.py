@@ -19,12 +19,15 @@ HOPELESS_RESTARTS = 1
 
 _IMPORT = ("ModuleNotFoundError", "ImportError", "SyntaxError", "IndentationError")
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit|Interrupt|Warning))(?::\s.*|)$")
+# What the model server itself writes down: when it has loaded, and each request.
+_OWN_LINE = re.compile(r'^\{"time": "[^"]*", "level": "\w+", "event": "(ready|request|draining|stopped)"')
+_SERVED = ("ready", "request")
 _SIGNALS = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
 
 
 def last_line(log: str) -> str:
     """The line of a log that says most: the last exception of a traceback, else the last line that is not empty."""
-    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    lines = [line.rstrip() for line in log.splitlines() if line.strip() and not _OWN_LINE.match(line)]
     for line in reversed(lines):
         if _EXCEPTION.match(line):
             return line[:500]
@@ -159,8 +162,14 @@ def _often(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
+def _had_served(log: str) -> bool:
+    """Whether a process had loaded before it ended: then its next start is likely to succeed as well."""
+    return any(found[1] in _SERVED for found in map(_OWN_LINE.match, log.splitlines()) if found)
+
+
 def _died(pod: Pod, container: Container, end: Ended) -> Reason:
-    hopeless = container.restarts >= HOPELESS_RESTARTS
+    served = _had_served(end.message)
+    hopeless = container.restarts >= HOPELESS_RESTARTS and not served
     line = last_line(end.message)
     if end.reason == "OOMKilled":
         limit = f"its limit of {mebibytes(container.memory_limit)}" if container.memory_limit else "its limit"
@@ -169,7 +178,8 @@ def _died(pod: Pod, container: Container, end: Ended) -> Reason:
             "out_of_memory",
             f"The instance used more memory than {limit}{used} and was killed"
             + (f", restarted {_often(container.restarts)}." if container.restarts else "."),
-            "Choose an instance type with more memory, or load less at start.",
+            "Choose an instance type with more memory, or "
+            + ("look at its log for the request that needed so much." if served else "load less at start."),
             end.message,
             hopeless=hopeless,
         )
@@ -188,6 +198,16 @@ def _died(pod: Pod, container: Container, end: Ended) -> Reason:
             "If the platform was restarting, this passes by itself. Otherwise upload the package again.",
             end.message,
             hopeless=False,
+        )
+    times = f" and was restarted {_often(container.restarts)}" if container.restarts else ""
+    words = f" Its last words: {line}" if line else ""
+    if served:
+        return Reason(
+            "crash_loop",
+            f"The instance ended with {_exit(end)} while it was serving{times}.{words}",
+            "It is started again by itself. Look at its log for the request that ended it; if it goes on, roll back or "
+            "upload a new revision.",
+            end.message,
         )
     match = _EXCEPTION.match(line)
     if match and match[1] in _IMPORT:
@@ -209,10 +229,9 @@ def _died(pod: Pod, container: Container, end: Ended) -> Reason:
             end.message,
             hopeless=hopeless,
         )
-    times = f" and was restarted {_often(container.restarts)}" if container.restarts else ""
     return Reason(
         "crash_loop",
-        f"The instance ended with {_exit(end)}{times}." + (f" Its last words: {line}" if line else ""),
+        f"The instance ended with {_exit(end)}{times}.{words}",
         "Look at the log of the instance, correct the code and upload a new revision.",
         end.message,
         hopeless=hopeless,

@@ -176,6 +176,36 @@ def test_a_crash_without_an_exception_gives_exit_code_and_last_words() -> None:
     assert "cannot open model" in reason.message
 
 
+READY = '{"time": "2026-01-01T00:00:00.000Z", "level": "info", "event": "ready", "init_seconds": 0.1, "process": 0}\n'
+REQUEST = (
+    '{"time": "2026-01-01T00:00:01.000Z", "level": "info", "event": "request", "path": "/request", "status": 200}\n'
+)
+
+
+@pytest.mark.parametrize("log", [READY, REQUEST, "hello\n" + REQUEST + "KeyError: 'x'\n", READY + "abc\n" + REQUEST])
+def test_a_crash_over_a_request_may_pass_however_often_it_comes(log: str) -> None:
+    reason = reason_of(died(log, code=3, restarts=4))
+    assert (reason.code, reason.hopeless) == ("crash_loop", False)
+    assert "exit code 3 while it was serving and was restarted 4 times." in reason.message
+    assert "event" not in reason.message
+    assert "request" in reason.next
+
+
+def test_the_servers_own_lines_are_no_last_words() -> None:
+    assert "Its last words: abc" in reason_of(died("abc\n" + REQUEST, code=3)).message
+    assert "last words" not in reason_of(died(REQUEST, code=3)).message
+    mine = '{"event": "request", "of": "mine"}'
+    assert mine in reason_of(died(mine + "\n", code=3)).message
+
+
+def test_out_of_memory_over_a_request_may_pass() -> None:
+    loading = reason_of(died("", code=137, reason="OOMKilled", restarts=1))
+    serving = reason_of(died(REQUEST, code=137, reason="OOMKilled", restarts=1))
+    assert (loading.code, loading.hopeless) == ("out_of_memory", True)
+    assert (serving.code, serving.hopeless) == ("out_of_memory", False)
+    assert "the request that needed so much" in serving.next
+
+
 def test_a_signal_is_named() -> None:
     assert "SIGSEGV" in reason_of(died("", code=139)).message
 
