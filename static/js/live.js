@@ -22,7 +22,8 @@ function say(text) {
   banner.hidden = !text;
   // Told once to those who listen; only those who look see the age tick.
   const [words, age] = banner.querySelectorAll("span");
-  if (words.textContent !== text) words.textContent = text;
+  if (words.textContent === text) return;
+  words.textContent = text;
   clearInterval(ageing);
   age.textContent = "";
   if (text) ageing = setInterval(() => tellAge(age), 1000);

@@ -131,6 +131,12 @@ export async function previous(viewer, one) {
   return true;
 }
 
+// How one likes to read is kept between visits; what one looks for is not.
+export function keep({ form }) {
+  const { times, wrap } = form.elements;
+  localStorage.setItem("log", JSON.stringify({ times: times.value, wrap: wrap.checked }));
+}
+
 // A key that means something here.
 export function press(viewer, key) {
   const { search, wrap } = viewer.form.elements;

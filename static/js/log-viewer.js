@@ -76,7 +76,7 @@ class LogViewer extends HTMLElement {
     elements.wrap.addEventListener("change", () => this.rows.setWrap(elements.wrap.checked));
     elements.times.addEventListener("change", () => this.showTimes());
     elements.history.addEventListener("change", () => this.past("back", elements.history.value));
-    this.form.addEventListener("change", () => this.keep());
+    this.form.addEventListener("change", () => this.past("keep"));
     this.querySelector("[data-previous-hit]").addEventListener("click", () => this.find("step", -1));
     this.querySelector("[data-next-hit]").addEventListener("click", () => this.find("step", 1));
     this.jump.addEventListener("click", () => this.toEnd());
@@ -91,12 +91,6 @@ class LogViewer extends HTMLElement {
     this.rows.again();
     clearInterval(this.clock);
     if (this.form.elements.times.value === "relative") this.clock = setInterval(() => this.past("tick"), 1000);
-  }
-
-  // How one likes to read is kept between visits; what one looks for is not.
-  keep() {
-    const { times, wrap } = this.form.elements;
-    localStorage.setItem("log", JSON.stringify({ times: times.value, wrap: wrap.checked }));
   }
 
   remember() {

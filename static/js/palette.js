@@ -59,7 +59,7 @@ export async function open() {
   if (document.querySelector("dialog[open]")) return;
   const box = dialog("Go to");
   const input = document.createElement("input");
-  const list = document.createElement("ul");
+  const list = document.createElement("div");
   const state = document.createElement("p");
   input.className = "control";
   input.placeholder = "Go to a deployment, page or project";
@@ -98,7 +98,7 @@ export async function open() {
   input.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) choose(at + step);
-    else if (event.key === "Enter") list.children[at]?.querySelector("a").click();
+    else if (event.key === "Enter") list.children[at]?.click();
     else return;
     event.preventDefault();
   });
@@ -111,19 +111,17 @@ export async function open() {
 }
 
 function row({ label, hint, url }, index) {
-  const made = document.createElement("li");
   const link = document.createElement("a");
   const small = document.createElement("span");
-  made.id = `palette-${index}`;
-  made.setAttribute("role", "option");
+  link.id = `palette-${index}`;
+  link.setAttribute("role", "option");
   link.href = url;
   link.tabIndex = -1;
   link.textContent = label;
   small.className = "muted small";
   small.textContent = hint;
   link.append(small);
-  made.append(link);
-  return made;
+  return link;
 }
 
 export function help() {

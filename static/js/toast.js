@@ -4,6 +4,7 @@ const STAY_MS = 6000;
 export function toast(text, kind = "success") {
   const item = document.getElementById("toast-template").content.firstElementChild.cloneNode(true);
   item.querySelector("p").textContent = text;
+  for (const old of document.querySelectorAll(".toast")) if (old.textContent === item.textContent) old.remove();
   if (kind === "error") {
     item.classList.replace("tone-good", "tone-bad");
     item.dataset.keep = "";
@@ -23,9 +24,13 @@ document.addEventListener("click", (event) => event.target.closest("[data-dismis
 // A fragment's answer may carry a toast: HX-Trigger: {"toast": {"text": ..., "kind": ...}}.
 document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.kind));
 
-document.addEventListener("htmx:sendError", () => toast("The server did not answer; check your connection", "error"));
+// What a page asks for by itself is told by its banner.
+const told = ({ detail }) => detail.elt.dataset.quiet === undefined && detail.elt.localName !== "live-region";
+document.addEventListener("htmx:sendError", (event) => {
+  if (told(event)) toast("The server did not answer; check your connection", "error");
+});
 document.addEventListener("htmx:responseError", (event) => {
-  if (event.detail.elt.dataset.quiet === undefined) {
+  if (told(event)) {
     toast(`The server refused this (${event.detail.xhr.status}); reload the page and try again`, "error");
   }
 });

@@ -14,7 +14,9 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, expect
 
 from tests.app.pages.routes import PAGES
+from tests.e2e.conftest import sign_in
 from tests.e2e.gallery import GLOBAL_PAGES, Gallery
+from tests.e2e.states import FLOATING, STATES, Troubles
 from tests.support.stack import RunningStack
 
 pytestmark = pytest.mark.timeout(600)
@@ -48,12 +50,7 @@ def visitor(browser: Browser, stack: RunningStack) -> Iterator[Page]:
     context = browser.new_context(base_url=stack.url, viewport=WIDE, reduced_motion="reduce")
     context.set_default_timeout(30_000)
     page = context.new_page()
-    admin = stack.dev()["admin"]
-    page.goto("/sign-in/")
-    page.get_by_label("Email").fill(admin["email"])
-    page.get_by_label("Password").fill(admin["password"])
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(lambda url: "sign-in" not in url)
+    sign_in(page, stack)
     yield page
     context.close()
 
@@ -69,27 +66,86 @@ def violations(page: Page, **options: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_page_fits_and_reads_well(
-    visitor: Page, addresses: dict[str, str], browser: Browser, stack: RunningStack, name: str
-):
-    page = browser.new_page(base_url=stack.url) if name == "sign-in" else visitor
-    page.set_viewport_size(WIDE)
-    page.emulate_media(color_scheme="light", reduced_motion="reduce")
-    answer = page.goto(addresses[name])
-    assert answer is not None
-    assert answer.status == (404 if name == "not-found" else 200)
-    if name in SHOWN:
-        expect(page.locator(SHOWN[name]).first).to_be_visible()
+def looked_at(page: Page, name: str, *, whole: bool = True) -> list[str]:
+    """Keeps the four pictures; what is wrong with them."""
     found = violations(page)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         for size in (WIDE, NARROW):
             page.set_viewport_size(size)
-            page.screenshot(path=FOLDER / f"{name}-{scheme}-{size['width']}.png", full_page=True)
-            if size is NARROW:
-                assert page.evaluate(BEYOND) <= 0, f"{name} is wider than {NARROW['width']} px"
-    found += violations(page, runOnly=["color-contrast", "target-size"])
+            page.screenshot(path=FOLDER / f"{name}-{scheme}-{size['width']}.png", full_page=whole)
+            if size is NARROW and page.evaluate(BEYOND) > 0:
+                found.append(f"{name} is wider than {NARROW['width']} px")
+    return found + violations(page, runOnly=["color-contrast", "target-size"])
+
+
+def at_first(page: Page) -> Page:
+    page.set_viewport_size(WIDE)
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    return page
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_fits_and_reads_well(
+    visitor: Page, addresses: dict[str, str], browser: Browser, stack: RunningStack, name: str
+):
+    page = at_first(browser.new_page(base_url=stack.url) if name == "sign-in" else visitor)
+    answer = page.goto(addresses[name])
+    assert answer is not None
+    assert answer.status == (404 if name == "not-found" else 200)
+    if name in SHOWN:
+        expect(page.locator(SHOWN[name]).first).to_be_visible()
+    found = looked_at(page, name)
     if page is not visitor:
         page.close()
     assert found == []
+
+
+@pytest.fixture(scope="module")
+def troubles(stack: RunningStack) -> Troubles:
+    return Troubles(stack)
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_fits_and_reads_well(visitor: Page, addresses: dict[str, str], troubles: Troubles, name: str):
+    page = at_first(visitor.context.new_page())  # what a state does to its page is not for the next
+    page.set_default_timeout(30_000)
+    STATES[name](page, addresses)
+    found = looked_at(page, name, whole=name not in FLOATING)
+    page.close()
+    assert found == []
+
+
+def test_the_account_menu_is_inside_the_window_of_a_phone(visitor: Page, addresses: dict[str, str]):
+    page = at_first(visitor)
+    page.set_viewport_size(NARROW)
+    page.goto(addresses["deployments"])
+    page.locator(".menu-account > summary").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_in_viewport(ratio=1)
+
+
+def test_the_live_log_of_the_overview_has_every_line_of_a_moment(visitor: Page, addresses: dict[str, str]):
+    page = at_first(visitor)
+    page.goto(addresses["deployment"])
+    # All of a traceback has one time.
+    tail = page.locator("log-tail")
+    for line in ("Traceback (most recent call last)", "raise ValueError", "ValueError: seconds must not be negative"):
+        expect(tail.locator(".log-row", has_text=line).first).to_be_visible()
+
+
+def test_a_failed_request_leads_to_its_lines(visitor: Page, addresses: dict[str, str]):
+    page = at_first(visitor)
+    page.goto(addresses["version-request"])
+    page.get_by_role("link", name="See what it wrote to the log").click()
+    expect(page.locator("log-viewer mark", has_text="-").first).to_be_in_viewport()
+    expect(page.locator("log-viewer .log-selected").first).to_be_in_viewport()
+
+
+def test_a_page_that_stands_in_leaves_when_the_real_one_is_back(visitor: Page, addresses: dict[str, str]):
+    page = visitor.context.new_page()
+    page.clock.install()
+    STATES["error-503"](page, addresses)  # from now on the platform answers there itself, with 404
+    expect(page.get_by_role("heading", name="Back in a moment")).to_be_visible()
+    page.clock.fast_forward(6_000)
+    expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
+    page.close()
