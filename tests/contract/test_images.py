@@ -6,8 +6,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,13 @@ from tests.contract.waiting import event_until, gone, pod_until, state, until
 from tests.support.registry import Registry, running
 
 Object = dict[str, Any]
+SYSTEM = "/usr/bin:/bin"
+# A Python that the machine has not, so that uv has to fetch it.
+MISSING = next(
+    f"python:3.{minor}-slim"
+    for minor in range(9, 15)
+    if minor != sys.version_info[1] and shutil.which(f"python3.{minor}", path=SYSTEM) is None
+)
 PASSWORD = "known-to-the-registry-alone"
 
 
@@ -130,14 +139,14 @@ def uvs(cluster: psutil.Process) -> list[psutil.Process]:
 def pulling_slowly(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A cluster that has to fetch Python 3.8 from where nobody answers: its process and its kubeconfig."""
+    """A cluster that has to fetch a Python from where nobody answers: its process and its kubeconfig."""
     data = tmp_path_factory.mktemp("pulling")
     with socket.socket() as mirror:
         mirror.bind(("127.0.0.1", 0))
         mirror.listen(64)  # takes connections and never answers: whoever pulls from it waits
         for name in ("HOME", "PYENV_ROOT", "UV_PYTHON_INSTALL_DIR", "UV_CACHE_DIR"):
             monkeypatch.setenv(name, str(data))
-        monkeypatch.setenv("PATH", "/usr/bin:/bin")
+        monkeypatch.setenv("PATH", SYSTEM)
         monkeypatch.setenv("UV_PYTHON_INSTALL_MIRROR", f"http://127.0.0.1:{mirror.getsockname()[1]}")
         monkeypatch.setenv("UV_HTTP_TIMEOUT", "600")
         process, kubeconfig = start_cluster(data)
@@ -163,12 +172,12 @@ async def test_a_pull_ends_with_its_pod_and_with_the_cluster(
         for name in ("goes", "stays"):
             await client.create(NAMESPACES, {"metadata": {"name": name}})
             await account_in(client, name)
-        await client.create(PODS, pod("p", "python:3.8-slim", "pass"), "goes")
+        await client.create(PODS, pod("p", MISSING, "pass"), "goes")
         await until(pulling, "uv fetches the Python")
         await client.delete(PODS, "p", "goes")
         await gone(client, PODS, "goes", "p")
         await until(quiet, "uv has ended with the pod")
-        await client.create(PODS, pod("p", "python:3.8-slim", "pass"), "stays")
+        await client.create(PODS, pod("p", MISSING, "pass"), "stays")
         await until(pulling, "uv fetches the Python again")
     children = cluster.children(recursive=True)
     process.terminate()
