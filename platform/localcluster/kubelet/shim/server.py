@@ -226,8 +226,8 @@ def run_exec(config: dict[str, Any], descriptors: list[int]) -> None:
     if config.get("tty"):
         try:
             terminal = _open_terminal(config, stdin)
-        except OSError as failure:
-            _reply(reply, {"error": f"open /dev/ptmx: {(failure.strerror or '').lower()}"})
+        except OSError as refusal:
+            _reply(reply, {"error": f"open /dev/ptmx: {(refusal.strerror or '').lower()}"})
             return
         for descriptor in (stdin, stdout, stderr):
             os.close(descriptor)
