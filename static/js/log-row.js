@@ -56,7 +56,6 @@ function button(name, words) {
 const blank = document.createElement("div");
 blank.append(document.createElement("a"), " ", document.createElement("span"), "   ", document.createElement("span"));
 blank.children[0].className = "log-time";
-blank.children[0].title = "Link to this line";
 blank.children[0].append(" ");
 blank.children[1].append(" ");
 blank.children[2].className = "log-text";
@@ -71,6 +70,7 @@ export function lineRow(entry, used, { sources, mode, selected, current }) {
   row.className = `log-row log-level-${entry.level}${selected ? " log-selected" : ""}`;
   time.href = `#t=${entry.time}${link}`;
   time.firstChild.data = shownTime(entry.time, mode);
+  time.title = `${entry.time}: link to this line`;
   if (row.of !== entry.instance) {
     row.of = entry.instance;
     source.title = `${entry.instance}, revision ${entry.revision}`;

@@ -93,7 +93,7 @@ export class Chart {
     const { series, main = Object.keys(series)[0], unit } = this.about;
     const line = this.lines.find((one) => one.label === series[main]);
     const value = line?.values.findLast((one) => one !== null);
-    if (value === undefined) return "";
+    if (value === undefined) return "nothing in this time";
     return `${Object.keys(series).length > 1 ? `${line.label} ` : ""}${told(unit, value)}`;
   }
 

@@ -8,6 +8,14 @@ const size = (bytes) => {
   return `${value < 10 && at ? value.toFixed(1) : Math.round(value)} ${units[at]}`;
 };
 
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+
+// The warning sign that errors have where the server wrote them; every page has one in its template of a toast.
+function sign() {
+  const found = document.querySelector("#toast-template")?.content.querySelector(".icon-alert");
+  return found ? [found.cloneNode(true)] : [];
+}
+
 class UploadForm extends HTMLElement {
   connectedCallback() {
     this.form = this.querySelector("form");
@@ -79,7 +87,9 @@ class UploadForm extends HTMLElement {
       for (const text of texts) {
         const line = document.createElement(inline ? "p" : "div");
         line.className = inline ? "error" : "note tone-bad";
-        line.textContent = inline ? text : name ? `${name}: ${text}` : text;
+        const words = document.createElement("span");
+        words.textContent = inline || !name ? text : `${name}: ${text}`;
+        line.append(...sign(), words);
         place.append(line);
       }
       const control = field?.querySelector("input:not([type=hidden], [type=radio]), select, textarea, input");
@@ -88,7 +98,7 @@ class UploadForm extends HTMLElement {
       first ??= control?.offsetParent ? control : place;
     }
     first?.focus?.({ preventScroll: true });
-    first?.scrollIntoView({ block: "center", behavior: "smooth" });
+    first?.scrollIntoView({ block: "center", behavior: STILL.matches ? "auto" : "smooth" });
   }
 }
 
