@@ -104,7 +104,7 @@ def measure(nodes: int, claims: int, cluster_pid: int) -> dict[str, Any]:
     from deployments.tasks.reconciling import reconcile
 
     cluster = clusters.current()
-    inventory.update("default", cluster.find("Node"), timezone.now())
+    inventory.update("default", registered(cluster, nodes), timezone.now())
     make(claims)
     before = processor_seconds(cluster_pid)
     began = time.monotonic()
@@ -147,6 +147,17 @@ def measure(nodes: int, claims: int, cluster_pid: int) -> dict[str, Any]:
     if missing or unexplained or pods.worst > DEVICES or GpuClaim.objects.count() != claims:
         raise SystemExit(f"not all placed or explained, or over-committed: {result}, {len(missing)} pods missing")
     return result
+
+
+def registered(cluster: Any, count: int) -> list[Any]:
+    """The nodes, once as many as are simulated offer their devices: the kubelet registers them one after the other."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < deadline:
+        nodes: list[Any] = cluster.find("Node")
+        if sum(RESOURCE in node["status"].get("allocatable", {}) for node in nodes) == count:
+            return nodes
+        time.sleep(0.5)
+    raise SystemExit(f"not all of {count} nodes are there after {LONGEST_SECONDS} s")
 
 
 def processor_seconds(cluster_pid: int) -> dict[str, float]:
