@@ -6,6 +6,7 @@ answer. Of those that are ready the one with the fewest requests under way (of t
 
 import asyncio
 import logging
+import math
 import random
 import time
 import uuid
@@ -37,6 +38,8 @@ T = TypeVar("T")
 FRESH_SECONDS = 1.0
 POLL_SECONDS = 0.15
 CONNECT_SECONDS = 2.0
+# A version may go idle again, or wait for quota, while a request waits for it.
+WAKE_AGAIN_SECONDS = 2.0
 # An instance that dies over a request may die of it; do not feed it to all the others.
 INTERRUPTIONS = 1
 
@@ -191,7 +194,7 @@ async def _endpoint(version_id: uuid.UUID, fleet: Fleet, avoid: set[uuid.UUID], 
     """A ready instance, waiting for one until the monotonic time ``until``; starts one if the version is idle."""
     if time.monotonic() - fleet.read_at > FRESH_SECONDS:
         await _refresh(version_id, fleet)
-    woken = False
+    woken_at = -math.inf
     while True:
         endpoint = fleet.pick(avoid)
         if endpoint is not None:
@@ -199,8 +202,9 @@ async def _endpoint(version_id: uuid.UUID, fleet: Fleet, avoid: set[uuid.UUID], 
         avoid.clear()
         if fleet.hopeless:
             raise Unavailable(f"No instance can answer: {fleet.trouble}", code="no_instance")
-        if fleet.idle and not woken:
-            woken = await in_thread(scaling.wake_up, version_id)
+        if fleet.idle and time.monotonic() - woken_at > WAKE_AGAIN_SECONDS:
+            woken_at = time.monotonic()
+            await in_thread(scaling.wake_up, version_id)
         left = until - time.monotonic()
         if left <= 0:
             why = f": {fleet.trouble}" if fleet.trouble else "."

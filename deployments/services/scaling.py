@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, F, Max, Q
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
 from accounts.errors import Conflict, Invalid, NotFound
 from deployments import valkey
@@ -43,7 +44,12 @@ def set_desired(version_id: uuid.UUID, desired: int, *, expected: int) -> bool:
 
 
 def wake_up(version_id: uuid.UUID) -> bool:
-    """Ask for one instance of an idle version; True if it was idle and now is asked to start."""
+    """Ask for one instance of an idle version; True if it was idle and now is asked to start.
+
+    The request behind it counts from now on: a pass of the autoscaler that does not know of its load yet would send
+    the instance away again.
+    """
+    DeploymentVersion.objects.filter(pk=version_id).update(last_request_at=timezone.now())
     return set_desired(version_id, 1, expected=0)
 
 

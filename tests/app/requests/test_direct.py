@@ -134,6 +134,20 @@ def test_the_first_request_wakes_an_idle_version(sender: User, version: Deployme
     assert (row.desired_instances, row.generation) == (1, version.generation + 1)
 
 
+def test_a_request_that_waits_wakes_again_what_went_idle(sender: User, version: DeploymentVersion, pods: Pods) -> None:
+    DeploymentVersion.objects.filter(pk=version.pk).update(desired_instances=0, phase="idle")
+    waiting = background.submit(requests.direct_request(sender, version, {"a": 1}, 120))
+    for _ in range(2):
+        while not DeploymentVersion.objects.filter(pk=version.pk, desired_instances=1).update(desired_instances=0):
+            assert not waiting.done()
+            time.sleep(0.05)
+    while DeploymentVersion.objects.get(pk=version.pk).desired_instances == 0:
+        assert not waiting.done()
+        time.sleep(0.05)
+    pods.start()
+    assert waiting.result(120).result == {"a": 1}
+
+
 def test_load_goes_to_the_one_with_fewest_under_way(sender: User, version: DeploymentVersion, pods: Pods) -> None:
     async def slow(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.3)

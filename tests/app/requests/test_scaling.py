@@ -57,6 +57,17 @@ def test_to_zero_after_the_idle_time(version: DeploymentVersion) -> None:
     assert desired(version) == 0
 
 
+def test_what_was_just_woken_is_not_idle(version: DeploymentVersion) -> None:
+    """However long ago the request before was, and before the load of the one that waits has been told."""
+    long_ago = timezone.now() - dt.timedelta(days=1)
+    settled(version, creation_date=long_ago, last_request_at=long_ago, desired_instances=0)
+    assert scaling.wake_up(version.pk)
+    scaling.autoscale(timezone.now())
+    assert desired(version) == 1
+    scaling.autoscale(timezone.now() + dt.timedelta(seconds=version.maximum_idle_time + 5))
+    assert desired(version) == 0
+
+
 def test_a_rollout_that_has_just_ended_is_not_idle(version: DeploymentVersion) -> None:
     long_ago = timezone.now() - dt.timedelta(days=1)
     settled(version, creation_date=long_ago)
