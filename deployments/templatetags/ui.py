@@ -104,6 +104,12 @@ def short_duration(seconds: float) -> str:
 
 
 @register.filter
+def asks_for_action(next_step: str) -> bool:
+    """Whether a reason's next step wants something of the reader; where waiting cures it, it says "Nothing to do"."""
+    return bool(next_step) and "Nothing to do" not in next_step
+
+
+@register.filter
 def pod_short(name: str) -> str:
     """The last part of a pod's name, by which the log tells instances apart too."""
     return name.rpartition("-")[2]
