@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "platform"))
 
 from localcluster.client import Client, Object
-from localcluster.controllers.pods import condition
+from localcluster.pods import condition
 from localcluster.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,

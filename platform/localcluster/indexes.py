@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Literal, Protocol
 
 from localcluster.client import Object
-from localcluster.controllers.pods import controller_of, matches
+from localcluster.pods import controller_of, matches
 
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
 Key = tuple[str, str]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from localcluster.client import ApiError, Object
 from localcluster.controllers import scaling
 from localcluster.controllers.context import Context
-from localcluster.controllers.pods import condition, is_active, is_deleting, is_ready, is_terminal
+from localcluster.pods import condition, is_active, is_deleting, is_ready, is_terminal
 from localcluster.quantity import format_binary, format_decimal, milli, parse
 from localcluster.resources import DEPLOYMENTS, HPAS, POD_METRICS, PODS, REPLICASETS, Resource
 from localcluster.times import age, now, rfc3339

@@ -9,7 +9,7 @@ from localcluster.client import ApiError, Object
 from localcluster.controllers import deployment_status as progress
 from localcluster.controllers import rollout
 from localcluster.controllers.context import Context, orphans, owned, selecting
-from localcluster.controllers.pods import (
+from localcluster.pods import (
     controller_of,
     controller_reference,
     created,

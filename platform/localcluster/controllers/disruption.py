@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from localcluster.client import Object
 from localcluster.controllers.context import Context, selecting
-from localcluster.controllers.pods import controller_of, is_active, is_ready, matches
 from localcluster.controllers.rollout import replicas, scaled
+from localcluster.pods import controller_of, is_active, is_ready, matches
 from localcluster.resources import DEPLOYMENTS, PDBS, PODS, REPLICASETS
 from localcluster.times import age, rfc3339
 from localcluster.watcher import Key, key_of

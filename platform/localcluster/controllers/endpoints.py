@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from localcluster.client import ApiError, Object
 from localcluster.controllers.context import Context, owned
-from localcluster.controllers.pods import condition, is_deleting, is_ready, is_terminal
 from localcluster.indexes import Selectors
+from localcluster.pods import condition, is_deleting, is_ready, is_terminal
 from localcluster.resources import ENDPOINTS, ENDPOINTSLICES, PODS, SERVICES
 from localcluster.times import rfc3339
 from localcluster.watcher import Key, key_of

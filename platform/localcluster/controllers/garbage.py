@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from localcluster.client import ApiError, Object, Propagation
 from localcluster.controllers.context import Context
-from localcluster.controllers.pods import is_deleting
+from localcluster.pods import is_deleting
 from localcluster.resources import EVENTS, STORED, Resource
 from localcluster.workqueue import WorkQueue
 

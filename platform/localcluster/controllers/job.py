@@ -15,8 +15,8 @@ from localcluster import indexes
 from localcluster.client import ApiError, Object
 from localcluster.controllers import job_rules as rules
 from localcluster.controllers.context import Context, owned
-from localcluster.controllers.pods import controller_of, controller_reference, from_template, is_deleting, is_ready
 from localcluster.controllers.replicaset import Expectations
+from localcluster.pods import controller_of, controller_reference, from_template, is_deleting, is_ready
 from localcluster.resources import JOBS, PODS
 from localcluster.times import age, now, rfc3339
 from localcluster.watcher import Key, key_of

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from localcluster.client import Object
-from localcluster.controllers.pods import is_deleting
+from localcluster.pods import is_deleting
 from localcluster.times import age, rfc3339
 
 FINALIZER = "batch.kubernetes.io/job-tracking"

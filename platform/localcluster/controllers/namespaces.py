@@ -6,7 +6,7 @@ from collections import Counter
 
 from localcluster.client import ApiError, Object
 from localcluster.controllers.context import Context
-from localcluster.controllers.pods import is_deleting
+from localcluster.pods import is_deleting
 from localcluster.resources import (
     CONFIGMAPS,
     DEPLOYMENTS,

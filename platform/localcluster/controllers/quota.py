@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from localcluster.client import Object
 from localcluster.controllers.context import Context
-from localcluster.controllers.pods import is_terminal
+from localcluster.pods import is_terminal
 from localcluster.quantity import canonical, format_binary, format_decimal, parse
 from localcluster.resources import (
     CONFIGMAPS,

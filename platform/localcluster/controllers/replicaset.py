@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from localcluster.client import ApiError, Object
 from localcluster.controllers.context import Context, orphans, owned, selecting
-from localcluster.controllers.pods import (
+from localcluster.controllers.rollout import replicas
+from localcluster.pods import (
     controller_of,
     controller_reference,
     deletion_order,
@@ -23,7 +24,6 @@ from localcluster.controllers.pods import (
     matches,
     seconds_to_available,
 )
-from localcluster.controllers.rollout import replicas
 from localcluster.resources import PODS, REPLICASETS
 from localcluster.times import now, rfc3339
 from localcluster.watcher import Key, key_of

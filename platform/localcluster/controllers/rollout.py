@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from localcluster.client import Object
-from localcluster.controllers.pods import created
+from localcluster.pods import created
 
 REVISION = "deployment.kubernetes.io/revision"
 REVISION_HISTORY = "deployment.kubernetes.io/revision-history"

@@ -10,7 +10,7 @@ import aiohttp
 from localcluster import indexes
 from localcluster.client import ApiError, Object
 from localcluster.controllers.context import Context
-from localcluster.controllers.pods import condition, is_deleting
+from localcluster.pods import condition, is_deleting
 from localcluster.resources import EVENTS, LEASES, NODES, PODS
 from localcluster.times import age, rfc3339
 from localcluster.workqueue import WorkQueue

@@ -9,12 +9,12 @@ import shutil
 import aiohttp
 
 from localcluster.client import ApiError, Object
-from localcluster.controllers.pods import is_deleting, is_terminal
 from localcluster.kubelet.attempts import PodRecord
 from localcluster.kubelet.host import Host
 from localcluster.kubelet.nodes import GPU, NodeKeeper
 from localcluster.kubelet.pod import PodWorker
 from localcluster.kubelet.processes import Shim
+from localcluster.pods import is_deleting, is_terminal
 from localcluster.resources import PODS
 from localcluster.scheduler.resources import amounts, pod_requests
 from localcluster.times import rfc3339

@@ -12,7 +12,6 @@ from typing import Any
 import aiohttp
 
 from localcluster.client import ApiError, Object
-from localcluster.controllers.pods import is_terminal
 from localcluster.kubelet import storage
 from localcluster.kubelet.attempts import PodRecord
 from localcluster.kubelet.containers import Container
@@ -23,6 +22,7 @@ from localcluster.kubelet.launch import Surroundings, user_of
 from localcluster.kubelet.reporter import Reporter
 from localcluster.kubelet.status import Facts, pod_status
 from localcluster.kubelet.volumes import MountError, Source, prepare
+from localcluster.pods import is_terminal
 from localcluster.resources import PODS
 from localcluster.times import age, now, rfc3339
 

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from localcluster.client import Object
-from localcluster.controllers.pods import matches_expression
+from localcluster.pods import matches_expression
 from localcluster.scheduler.world import NodeInfo, PodInfo, World
 
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"

@@ -9,8 +9,8 @@ import socket
 import aiohttp
 
 from localcluster.client import ApiError, Client, Object
-from localcluster.controllers.pods import condition, is_deleting, is_terminal
 from localcluster.events import Recorder
+from localcluster.pods import condition, is_deleting, is_terminal
 from localcluster.resources import NODES, PDBS, PODS
 from localcluster.scheduler.filters import Refusal, check, failure_message, missing_claim, preemption_message
 from localcluster.scheduler.placement import Preemption, best, plan_preemption

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from localcluster.client import Object
-from localcluster.controllers.pods import controller_of, matches
+from localcluster.pods import controller_of, matches
 from localcluster.scheduler.resources import Amounts, amounts, pod_requests
 
 Place = str | None

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from localcluster import indexes
 from localcluster.client import ApiError, Event, Page
-from localcluster.controllers.pods import matches
 from localcluster.indexes import Selectors
+from localcluster.pods import matches
 from localcluster.resources import PODS
 from localcluster.watcher import Watcher, key_of
 

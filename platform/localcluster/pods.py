@@ -1,4 +1,4 @@
-"""What controllers need to know about pods and owners: pure functions over API objects."""
+"""What all parts need to know about pods and owners: pure functions over API objects."""
 
 from __future__ import annotations
 

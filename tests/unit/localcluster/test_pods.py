@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from localcluster.controllers.endpoints import endpoint_groups, subsets
-from localcluster.controllers.pods import deletion_order, matches, seconds_to_available
+from localcluster.pods import deletion_order, matches, seconds_to_available
 
 Object = dict[str, Any]
 NOW = datetime(2026, 1, 1, 1, tzinfo=UTC)
