@@ -78,7 +78,7 @@ export async function goToLink(viewer, sought = false) {
   const is = (one) => (wanted.instance ? one.time === wanted.time && one.instance === wanted.instance : one.time >= wanted.time && one.note === undefined);
   const entry = viewer.ring.entries.find(is);
   if (entry) {
-    viewer.selected = { time: entry.time, instance: entry.instance };
+    viewer.selected = entry;
     viewer.rows.again();
     viewer.rows.to(entry);
   } else if (sought) {
@@ -89,7 +89,7 @@ export async function goToLink(viewer, sought = false) {
 }
 
 export function select(viewer, entry) {
-  viewer.selected = { time: entry.time, instance: entry.instance };
+  viewer.selected = entry;
   history.replaceState(null, "", `#t=${entry.time}&i=${encodeURIComponent(entry.instance)}`);
   viewer.rows.again();
   copy(location.href);

@@ -239,7 +239,7 @@ class LogViewer extends HTMLElement {
     return lineRow(entry, used, {
       sources: this.sources,
       mode: this.form.elements.times.value,
-      selected: entry.time === this.selected?.time && entry.instance === this.selected?.instance,
+      selected: entry === this.selected,
       current: entry === this.finder?.current,
     });
   }
