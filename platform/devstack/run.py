@@ -42,6 +42,7 @@ def run(folder: Path, port: int, *, seed: bool, terminal: Terminal | None = None
             url=stack.url,
             admin={"email": ADMIN_EMAIL, "password": stack.admin_password},
             api_token=stack.admin_token,
+            metrics_token=stack.metrics_token,
             kubeconfig=str(stack.kubeconfig),
             pids={"supervisor": os.getpid(), **pids},
         )

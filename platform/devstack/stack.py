@@ -67,6 +67,8 @@ class Stack:
         )
         self.admin_password = self._state.secret("admin_password")
         self.admin_token = self._state.secret("admin_token", prefix="ph_")
+        # Instances of the embedded cluster call from the loopback too: without a token all could read the metrics.
+        self.metrics_token = self._outer.get("PILOTHOUSE_METRICS_TOKEN") or self._state.secret("metrics_token")
         self.environment = self._platform_environment()
 
     def servers(self) -> list[Spec]:
@@ -176,6 +178,7 @@ class Stack:
             "PILOTHOUSE_ADMIN_EMAIL": ADMIN_EMAIL,
             "PILOTHOUSE_ADMIN_PASSWORD": self.admin_password,
             "PILOTHOUSE_ADMIN_TOKEN": self.admin_token,
+            "PILOTHOUSE_METRICS_TOKEN": self.metrics_token,
             "DJANGO_SETTINGS_MODULE": "pilothouse.settings",
             "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
             "PYTHONUNBUFFERED": "1",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DEV_JSON_KEYS = ("url", "admin", "api_token", "kubeconfig", "pids")
+DEV_JSON_KEYS = ("url", "admin", "api_token", "metrics_token", "kubeconfig", "pids")
 
 
 class AlreadyRunningError(RuntimeError):

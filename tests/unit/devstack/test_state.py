@@ -14,7 +14,7 @@ from devstack.statefolder import AlreadyRunningError, StateFolder
 
 
 def values(**changes: object) -> dict[str, object]:
-    return {"url": "u", "admin": {}, "api_token": "t", "kubeconfig": "k", "pids": {}} | changes
+    return {"url": "u", "admin": {}, "api_token": "t", "metrics_token": "m", "kubeconfig": "k", "pids": {}} | changes
 
 
 def test_dev_json_is_private_and_has_exactly_its_keys(tmp_path: Path) -> None:
@@ -79,6 +79,13 @@ def test_the_cluster_gets_none_of_the_platforms_secrets(tmp_path: Path) -> None:
     text = json.dumps(dict(cluster.environment)) + " ".join(cluster.command)
     assert not [secret for secret in secrets if secret in text]
     assert cluster.environment["PATH"] == "/bin"
+
+
+def test_the_metrics_ask_for_a_token_since_instances_call_from_the_loopback_too(tmp_path: Path) -> None:
+    own = Stack(Options(StateFolder(tmp_path / "a"), 0, {}))
+    assert len(own.environment["PILOTHOUSE_METRICS_TOKEN"]) > 20
+    given = Stack(Options(StateFolder(tmp_path / "b"), 0, {"PILOTHOUSE_METRICS_TOKEN": "mine"}))
+    assert (given.metrics_token, given.environment["PILOTHOUSE_METRICS_TOKEN"]) == ("mine", "mine")
 
 
 def test_pods_get_another_port_when_a_wildcard_listener_is_in_their_way(tmp_path: Path) -> None:
