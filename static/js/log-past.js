@@ -8,6 +8,8 @@ import { toast } from "./toast.js";
 const AROUND = 200;
 const BIG_PAGE = 5000;
 const PAGES = 4;
+const LOOKS = 10;
+const LOOK_MS = 500;
 const AGO_MS = 5000; // instances are heard at different times: after an outage go back a little further
 const MORE = "More lines were written from here on.";
 
@@ -67,11 +69,12 @@ async function around(viewer, { time }) {
     await viewer.find("find");
   }
   await viewer.flush();
-  await goToLink(viewer, true);
+  await goToLink(viewer, 1);
 }
 
-// To the line that the address ends with; it is looked for in the store unless it was `sought` there.
-export async function goToLink(viewer, sought = false) {
+// To the line that the address ends with. It is looked for in the store first; then, since the store may be a little
+// behind what is live, for a while among what comes. `sought` counts the looks.
+export async function goToLink(viewer, sought = 0) {
   const wanted = linked(location.hash);
   if (!wanted) return;
   viewer.selected = wanted;
@@ -81,6 +84,8 @@ export async function goToLink(viewer, sought = false) {
     viewer.selected = entry;
     viewer.rows.again();
     viewer.rows.to(entry);
+  } else if (sought && sought < LOOKS) {
+    setTimeout(() => viewer.isConnected && viewer.past("goToLink", sought + 1), LOOK_MS);
   } else if (sought) {
     toast("That line is not kept any more", "error");
   } else {

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.app.pages.routes import PAGES
 from tests.e2e.conftest import sign_in
@@ -148,4 +148,20 @@ def test_a_page_that_stands_in_leaves_when_the_real_one_is_back(visitor: Page, a
     expect(page.get_by_role("heading", name="Back in a moment")).to_be_visible()
     page.clock.fast_forward(6_000)
     expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
+    page.close()
+
+
+def test_a_line_that_the_store_does_not_have_yet_is_found_among_the_live_ones(visitor: Page, addresses: dict[str, str]):
+    page = at_first(visitor.context.new_page())
+    page.goto(addresses["version-logs"])
+    row = page.locator("log-viewer .log-row", has_text="predicted").first
+    link = row.locator(".log-time").get_attribute("href")
+    page.goto("/projects/")
+
+    def late(route: Route) -> None:
+        route.fulfill(json={"lines": [], "more": False})
+
+    page.route("**/history/**", late)
+    page.goto(f"{addresses['version-logs']}{link}")
+    expect(page.locator("log-viewer .log-selected", has_text="predicted")).to_be_visible()
     page.close()
