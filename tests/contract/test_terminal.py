@@ -191,3 +191,15 @@ async def test_a_hang_up_ends_what_runs_on_the_terminal(
         assert left() == "2"
         terminal.process.send_signal(signal.SIGKILL)
         eventually(lambda: left() == "0", "both have ended")
+
+
+async def test_a_command_ignores_no_signals_as_those_do_who_start_it(
+    embedded_client: Client, embedded: Cluster
+) -> None:
+    """Python ignores SIGPIPE, nohup SIGHUP; a command that inherited the latter would outlive its terminal."""
+    async with new_namespace(embedded_client) as namespace:
+        await embedded_client.create(PODS, pod("p", embedded.image, SLEEP), namespace)
+        await pod_until(embedded_client, namespace, "p", is_ready, "running")
+        state = Kubectl(embedded, namespace)("exec", "p", "--", "cat", "/proc/self/status")
+    assert re.search(r"SigIgn:\t0+\n", state)
+    assert re.search(r"SigBlk:\t0+\n", state)

@@ -206,6 +206,11 @@ def execute(config: Config) -> None:
     os.makedirs(directory, exist_ok=True)
     os.chdir(directory)
     program = find_program(argv[0], environment.get("PATH", ""))
+    # What we ignore, or what whoever started the cluster ignored (nohup), is not the program's.
+    for number in range(1, 32):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.execve(program, argv, environment)  # noqa: S606 - running the pod's program is the purpose
 
 

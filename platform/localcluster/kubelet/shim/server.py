@@ -103,10 +103,6 @@ def _run_child(config: dict[str, Any], pipes: dict[str, tuple[int, int]]) -> Non
             os.dup2(error, 3, inheritable=False)
             error = 3
         os.closerange(4, 65536)
-        for number in range(1, 32):
-            if number not in (signal.SIGKILL, signal.SIGSTOP):
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.umask(0o022)
         sandbox.join_cgroups(config.get("cgroups") or [])
         if config["isolation"] != "none":
