@@ -36,8 +36,7 @@ def clean(cluster: Cluster, now: dt.datetime) -> None:
     """One pass: see how the last pod did, then start one for the folders that are left, if there are any."""
     if count := environments.discard_unused(now):
         logger.info("%d environments were not needed for long and leave their volume", count)
-    left = _due(now)
-    if not left:
+    if not DiscardedEnvironment.objects.exists():
         return
     pods = cluster.find("Pod", labels=SELECTOR)
     ended = [pod for pod in pods if pod.get("status", {}).get("phase") in ("Succeeded", "Failed")]
@@ -45,12 +44,10 @@ def clean(cluster: Cluster, now: dt.datetime) -> None:
         _take_away(cluster, pod)
     if len(ended) < len(pods):
         return  # one is at it
-    # Another tree each time, as one that cannot be cleaned must not keep the others.
-    tree = random.choice(sorted({row.tree for row in left}))  # noqa: S311 - no secret
-    names = [row.directory for row in left if row.tree == tree][: environments.MOST_DISCARDED]
+    names = choose(now)
     # Any project's namespace does; another one each time, as its quota may refuse.
     project = Project.objects.filter(deployments__versions__isnull=False).order_by("?").first()
-    if project is None:
+    if not names or project is None:
         return
     spec = _spec(project, names)
     try:
@@ -61,9 +58,13 @@ def clean(cluster: Cluster, now: dt.datetime) -> None:
         logger.warning("Old environments stay for now: %s", error)
 
 
-def _due(now: dt.datetime) -> list[DiscardedEnvironment]:
-    trees = ~Q(directory__contains="/") & Q(discarded_at__gt=now - TREE_GRACE)
-    return list(DiscardedEnvironment.objects.exclude(trees).order_by("pk"))
+def choose(now: dt.datetime) -> list[str]:
+    """Folders of one tree that can go: of another tree each time, as one that cannot be cleaned must not keep the
+    others."""
+    later = ~Q(directory__contains="/") & Q(discarded_at__gt=now - TREE_GRACE)
+    left = list(DiscardedEnvironment.objects.exclude(later).order_by("pk"))
+    tree = random.choice([row.tree for row in left]) if left else ""  # noqa: S311
+    return [row.directory for row in left if row.tree == tree][: environments.MOST_DISCARDED]
 
 
 def _take_away(cluster: Cluster, pod: Object) -> None:
