@@ -43,8 +43,10 @@ def train(script: Path, requirements: str, folder: Path, tell: Callable[[str], N
             (files / name).write_bytes(content)
         tell("Building an environment for the training")
         command = [sys.executable, "-I", str(files / "build.py"), "--hash", key, "--environments", str(environments)]
-        _run([*command, "--files", str(files)], BUILD_SECONDS)
-    _open_cache()
+        try:
+            _run([*command, "--files", str(files)], BUILD_SECONDS)
+        finally:
+            _open_cache()
     tell(f"Training with {script.name}")
     output = _run([str(environments / key / "bin" / "python"), "-I", str(script), str(folder)], TRAIN_SECONDS)
     for line in output.splitlines():
@@ -89,7 +91,8 @@ def _open_cache() -> None:
     if cache is None or os.geteuid() != 0:
         return
     user = settings.PILOTHOUSE_RUN_AS_USER
-    os.chown(cache.parent.parent, user, user)
+    with suppress(FileNotFoundError):
+        os.chown(cache.parent.parent, user, user)
     for folder, _, names in os.walk(cache.parent):
         for path in (folder, *(os.path.join(folder, name) for name in names)):
             with suppress(FileNotFoundError):
