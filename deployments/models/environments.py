@@ -7,6 +7,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import Project, name_validator
+from kube import specs
 
 
 class Environment(models.Model):
@@ -58,7 +59,11 @@ class EnvironmentTag(models.Model):
 
 
 class EnvironmentBuild(models.Model):
-    """One content hash of runtime and requirements, and the state of its one build."""
+    """One content hash of runtime and requirements, and the state of its one build.
+
+    One without anything of a user's is in the tree ``shared`` of the volume and is every project's; any other is in its
+    project's own tree, whose name is the project's id, and nobody else's.
+    """
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -83,25 +88,38 @@ class EnvironmentBuild(models.Model):
     deadline_at = models.DateTimeField(null=True, blank=True)
     # When a version asked for it, or was last seen to need it.
     last_used_at = models.DateTimeField(default=timezone.now)
-    # Its folder on the volume: the hash, unless an older folder of that name is still to be removed.
-    directory = models.CharField(max_length=80, unique=True)
+    # Its folder on the volume, "TREE/HASH"; the hash with a number while an older folder of that name is still to be
+    # removed. Those of before there were trees are at the root: they are used, but not built there any more.
+    directory = models.CharField(max_length=140, unique=True)
 
     def __str__(self) -> str:
         return self.hash[:12]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        self.directory = self.directory or self.hash
+        self.directory = self.directory or f"{specs.SHARED}/{self.hash}"
         super().save(*args, **kwargs)
+
+    @property
+    def tree(self) -> str:
+        return specs.tree_of(self.directory)
+
+    @property
+    def folder(self) -> str:
+        return specs.folder_of(self.directory)
 
 
 class DiscardedEnvironment(models.Model):
-    """A folder on the volume that no build has any more and that is still to be removed."""
+    """A folder on the volume that no build has any more, or the tree of a project that is gone; still to be removed."""
 
-    directory = models.CharField(max_length=80, unique=True)
+    directory = models.CharField(max_length=140, unique=True)
     discarded_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return self.directory
+
+    @property
+    def tree(self) -> str:
+        return specs.tree_of(self.directory)
 
 
 class InstanceType(models.Model):

@@ -4,6 +4,7 @@ Source of the hash and of normalisation: `serving.environment`.
 """
 
 import datetime as dt
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain, count
 from typing import Any
@@ -27,6 +28,7 @@ from deployments.models import (
     Rollout,
 )
 from deployments.services.bootstrap import IMAGE_RUNTIME
+from kube import specs
 from serving.environment import (
     RequirementsError,
     environment_hash,
@@ -97,14 +99,34 @@ def _package(line: str) -> str:
 
 def requirements_of(environment: Environment, revision: Revision) -> str:
     """All requirements a revision has in an environment: of the chain of bases, outermost last, then its own."""
-    parts = [revision.requirements]
+    parts = [revision.requirements, *(layer.requirements for layer in _layers(environment))]
+    return "\n".join(part.strip() for part in reversed(parts) if part.strip())
+
+
+def _layers(environment: Environment) -> Iterator[Environment]:
+    """An environment and what it is built upon."""
     layer: Environment | None = environment
     for _ in range(_DEPTH):
         if layer is None:
             break
-        parts.append(layer.requirements)
+        yield layer
         layer = layer.base
-    return "\n".join(part.strip() for part in reversed(parts) if part.strip())
+
+
+def tree_for(version: DeploymentVersion, revision: Revision) -> str:
+    """Where on the volume a build belongs: its project's own tree as soon as anything in it is from the project.
+
+    Installing packages runs code that they bring, and what a project names is not to be trusted by another.
+    """
+    runtime = version.environment.runtime
+    own = any(layer.project_id for layer in _layers(version.environment))
+    if own or normalise(runtime, revision.requirements):
+        return project_tree(version.deployment.project)
+    return specs.SHARED
+
+
+def project_tree(project: Project) -> str:
+    return project.pk.hex
 
 
 def build_for(version: DeploymentVersion, revision: Revision) -> EnvironmentBuild | None:
@@ -129,15 +151,17 @@ def build_for(version: DeploymentVersion, revision: Revision) -> EnvironmentBuil
         )
     try:
         requirements = normalise(environment.runtime, requirements_of(environment, revision))
+        tree = tree_for(version, revision)
     except RequirementsError as error:
         raise Invalid(requirements=str(error)) from None
     project = version.deployment.project
-    key = environment_hash(environment.runtime, requirements, serving_archive()[1], platform_tag())
+    owner = "" if tree == specs.SHARED else tree
+    key = environment_hash(environment.runtime, requirements, serving_archive()[1], platform_tag(), owner)
     defaults: dict[str, Any] = {
         "runtime": environment.runtime,
         "requirements": requirements,
         "project": project,
-        "directory": partial(_free_directory, key),  # called once an old row is known to be gone
+        "directory": partial(_free_directory, f"{tree}/{key}"),  # called once an old row is known to be gone
     }
     while True:
         build, created = EnvironmentBuild.objects.get_or_create(hash=key, defaults=defaults)
@@ -149,11 +173,36 @@ def build_for(version: DeploymentVersion, revision: Revision) -> EnvironmentBuil
     return build
 
 
-def _free_directory(key: str) -> str:
-    """The hash, or a name after it while the pod that removes an old folder of that name may still be at it."""
-    taken = set(DiscardedEnvironment.objects.filter(directory__startswith=key).values_list("directory", flat=True))
-    names = chain([key], (f"{key}.{number}" for number in count(1)))
+def _free_directory(wanted: str) -> str:
+    """The folder, or one named after it while the pod that removes an old folder of that name may still be at it."""
+    taken = set(DiscardedEnvironment.objects.filter(directory__startswith=wanted).values_list("directory", flat=True))
+    names = chain([wanted], (f"{wanted}.{number}" for number in count(1)))
     return next(name for name in names if name not in taken)
+
+
+@transaction.atomic
+def in_tree(version: DeploymentVersion, revision: Revision, build: EnvironmentBuild) -> EnvironmentBuild:
+    """The build to go on with: another one, of the same, for one that was asked for before there were trees."""
+    if build.tree or build.state not in (State.QUEUED, State.BUILDING):
+        return build
+    try:
+        made = build_for(version, revision)
+    except Invalid:
+        return build  # its environment has changed since, and it is late in the end
+    assert made is not None  # a revision of an image has no build
+    Revision.objects.filter(pk=revision.pk).update(environment_build=made)
+    revision.environment_build = made
+    if EnvironmentBuild.objects.filter(pk=build.pk, revisions=None).delete()[0]:
+        DiscardedEnvironment.objects.create(directory=build.directory)
+    return made
+
+
+def discard_tree(project: Project) -> None:
+    """Forgets all builds of a project that is deleted, and notes its tree for removal, cache and all."""
+    tree = project_tree(project)
+    EnvironmentBuild.objects.filter(directory__startswith=f"{tree}/").delete()
+    DiscardedEnvironment.objects.filter(directory__startswith=f"{tree}/").delete()
+    DiscardedEnvironment.objects.create(directory=tree)
 
 
 def discard_unused(now: dt.datetime) -> int:

@@ -12,7 +12,7 @@ from accounts.access import Permission
 from accounts.errors import Conflict, Forbidden
 from accounts.models import Membership, Organization, Project, Role, User
 from deployments.models import DeploymentVersion, Rollout
-from deployments.services import intent, quotas
+from deployments.services import environments, intent, quotas
 from deployments.services.validation import Checker
 
 _NAMESPACE_LENGTH = 63
@@ -137,6 +137,7 @@ def delete_project(actor: User, project: Project) -> None:
     }
     # The trail outlives the project by its name.
     audit.record(actor, "delete", project, project=project, old=old)
+    environments.discard_tree(project)
     project.delete()
     intent.collect_garbage_later()
 

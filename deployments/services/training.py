@@ -16,6 +16,7 @@ from pathlib import Path
 import uv
 from django.conf import settings
 
+from kube import specs
 from serving.environment import build_files
 
 BUILD_SECONDS = 1500
@@ -42,8 +43,10 @@ def train(script: Path, requirements: str, folder: Path, tell: Callable[[str], N
             (files / name).write_bytes(content)
         tell("Building an environment for the training")
         command = [sys.executable, "-I", str(files / "build.py"), "--hash", key, "--environments", str(environments)]
-        _run([*command, "--files", str(files)], BUILD_SECONDS)
-    _open_cache()
+        try:
+            _run([*command, "--files", str(files)], BUILD_SECONDS)
+        finally:
+            _open_cache()
     tell(f"Training with {script.name}")
     output = _run([str(environments / key / "bin" / "python"), "-I", str(script), str(folder)], TRAIN_SECONDS)
     for line in output.splitlines():
@@ -77,17 +80,20 @@ def _run(command: list[str], seconds: float) -> str:
 
 
 def _cache() -> Path | None:
-    """The cache that builds in pods use, when their folder is on this machine: nothing is downloaded twice."""
+    """The cache of builds in pods that install nothing of a user's, when their folder is on this machine."""
     environments = Path(settings.PILOTHOUSE_ENVIRONMENTS_DIR)
-    return environments / ".cache" / "uv" if environments.is_relative_to(settings.STATE_DIR) else None
+    return environments / specs.SHARED / ".cache" / "uv" if environments.is_relative_to(settings.STATE_DIR) else None
 
 
 def _open_cache() -> None:
-    """Give what root has put into the shared cache to the user whom pods run as."""
+    """Give what root has put into the shared cache to the user whom pods run as, and the tree that it is in."""
     cache = _cache()
     if cache is None or os.geteuid() != 0:
         return
+    user = settings.PILOTHOUSE_RUN_AS_USER
+    with suppress(FileNotFoundError):
+        os.chown(cache.parent.parent, user, user)
     for folder, _, names in os.walk(cache.parent):
         for path in (folder, *(os.path.join(folder, name) for name in names)):
             with suppress(FileNotFoundError):
-                os.chown(path, settings.PILOTHOUSE_RUN_AS_USER, settings.PILOTHOUSE_RUN_AS_USER, follow_symlinks=False)
+                os.chown(path, user, user, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Removing environments from their volume: by a pod, as only pods have it mounted.
+"""Removing environments from their volume: by a pod, as only pods have it mounted, one tree at a time.
 
 A folder's name is not used again before the pod that removes it has ended, so a pod that starts meanwhile never finds
 its environment half removed, however late the cleaning comes.
@@ -6,8 +6,10 @@ its environment half removed, however late the cleaning comes.
 
 import datetime as dt
 import logging
+import random
 
 from django.conf import settings
+from django.db.models import Q
 
 from accounts.models import Project
 from deployments.models import DiscardedEnvironment, EnvironmentBuild
@@ -26,14 +28,15 @@ from serving.environment import build_script
 logger = logging.getLogger(__name__)
 
 SELECTOR = f"{specs.SELECTOR},{specs.CLEANING}"
+# Instances of a project that is gone finish their requests before its tree goes.
+TREE_GRACE = 2 * desired.GRACE
 
 
 def clean(cluster: Cluster, now: dt.datetime) -> None:
     """One pass: see how the last pod did, then start one for the folders that are left, if there are any."""
     if count := environments.discard_unused(now):
         logger.info("%d environments were not needed for long and leave their volume", count)
-    left = DiscardedEnvironment.objects.order_by("pk")
-    if not left.exists():
+    if not DiscardedEnvironment.objects.exists():
         return
     pods = cluster.find("Pod", labels=SELECTOR)
     ended = [pod for pod in pods if pod.get("status", {}).get("phase") in ("Succeeded", "Failed")]
@@ -41,7 +44,7 @@ def clean(cluster: Cluster, now: dt.datetime) -> None:
         _take_away(cluster, pod)
     if len(ended) < len(pods):
         return  # one is at it
-    names = list(left.values_list("directory", flat=True)[: environments.MOST_DISCARDED])
+    names = choose(now)
     # Any project's namespace does; another one each time, as its quota may refuse.
     project = Project.objects.filter(deployments__versions__isnull=False).order_by("?").first()
     if not names or project is None:
@@ -53,6 +56,15 @@ def clean(cluster: Cluster, now: dt.datetime) -> None:
         apply.create(cluster, builds.cleaning_pod(spec))
     except KubeError as error:
         logger.warning("Old environments stay for now: %s", error)
+
+
+def choose(now: dt.datetime) -> list[str]:
+    """Folders of one tree that can go: of another tree each time, as one that cannot be cleaned must not keep the
+    others."""
+    later = ~Q(directory__contains="/") & Q(discarded_at__gt=now - TREE_GRACE)
+    left = list(DiscardedEnvironment.objects.exclude(later).order_by("pk"))
+    tree = random.choice([row.tree for row in left]) if left else ""  # noqa: S311
+    return [row.directory for row in left if row.tree == tree][: environments.MOST_DISCARDED]
 
 
 def _take_away(cluster: Cluster, pod: Object) -> None:

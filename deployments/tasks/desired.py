@@ -216,7 +216,7 @@ def wanted(version: DeploymentVersion, name: str, latest: Rollout | None, held: 
 
 
 def _build(build: EnvironmentBuild | None) -> Build | None:
-    if build is None or build.project is None or build.state == EnvironmentBuild.State.FAILED:
+    if build is None or build.project is None or build.state == EnvironmentBuild.State.FAILED or not build.tree:
         return None
     spec = build_spec(build)
     return Build(

@@ -8,8 +8,8 @@ from django.db.models import F
 from accounts.models import Project
 from deployments.models import DeploymentVersion, EnvironmentBuild, Revision
 from deployments.tasks import observation
-from kube import apply
-from kube.builds import EXIT_RETRY
+from kube import apply, specs
+from kube.builds import BUILD, EXIT_RETRY, PREPARE
 from kube.connect import Cluster
 from kube.explain import Reason, explain_pod, last_line
 from kube.observe import log_tail
@@ -24,7 +24,9 @@ _NEXT = "Correct the requirements and upload again. The build log has the detail
 
 
 def adopt(build: EnvironmentBuild, project: Project) -> None:
-    """A build whose project was deleted goes on in the namespace of one that needs it."""
+    """A build without anything of a user's whose project was deleted goes on in the namespace of one that needs it."""
+    if build.tree != specs.SHARED:
+        return
     if build.project is None and EnvironmentBuild.objects.filter(pk=build.pk, project=None).update(project=project):
         build.project = project
 
@@ -63,10 +65,12 @@ def reason(build: EnvironmentBuild, pod: BuildPod | None, now: dt.datetime) -> R
 
 
 def read_log(cluster: Cluster, build: EnvironmentBuild) -> str:
+    """The log of the build; of what goes before it while it has not begun."""
     if build.project is None:
         return ""
-    log = log_tail(cluster, build.project.namespace, build_name(build.hash), "build", lines=LOG_LINES)
-    return log.replace("\x00", "")
+    namespace, name = build.project.namespace, build_name(build.hash)
+    log = log_tail(cluster, namespace, name, BUILD, lines=LOG_LINES)
+    return (log or log_tail(cluster, namespace, name, PREPARE, lines=LOG_LINES)).replace("\x00", "")
 
 
 def failure_of(log: str) -> str:
@@ -79,8 +83,9 @@ def failure_of(log: str) -> str:
 
 
 def _failed(cluster: Cluster, build: EnvironmentBuild, pod: BuildPod, now: dt.datetime) -> bool:
-    container = pod.pod.serving
-    ended = container.ended if container else None
+    # A build does not begin when what goes before it fails.
+    ends = [container.ended for container in pod.pod.containers if container.ended is not None]
+    ended = next((end for end in ends if end.exit_code != 0), None)
     code = ended.exit_code if ended else None
     if pod.pod.reason == "DeadlineExceeded":
         minutes = settings.PILOTHOUSE_BUILD_DEADLINE_SECONDS // 60

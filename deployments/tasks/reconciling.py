@@ -14,6 +14,7 @@ from deployments import hints, triggers
 from deployments.models import DeploymentVersion, EnvironmentBuild, Rollout
 from deployments.planning.plan import Action, Apply, Create, Delete, Scale, Wanted, plan
 from deployments.planning.progress import Progress, Steps, Target, progress, standing
+from deployments.services.environments import in_tree
 from deployments.services.gpu import demand
 from deployments.tasks import desired, environments, gates, lease, observation
 from kube import apply
@@ -106,7 +107,8 @@ def _pass(version_id: uuid.UUID, owner: str, force: bool) -> Pass | None:
 def _visit(state: Pass, cluster: Cluster, force: bool) -> None:
     version, namespace = state.version, state.version.deployment.project.namespace
     build = desired.build_of(version.target_revision)
-    if build is not None:
+    if build is not None and version.target_revision is not None:
+        build = in_tree(version, version.target_revision, build)
         environments.adopt(build, version.deployment.project)
     seen = _look(state, cluster, build, deep=force or state.rolling is None)
     if build is not None:

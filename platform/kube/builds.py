@@ -1,4 +1,9 @@
-"""Manifests of the pods that build one environment and that remove old ones. Pure."""
+"""Manifests of the pods that build one environment and that remove old ones. Pure.
+
+What a build runs may be hostile, and what it leaves too. So whoever runs something of a tree has that tree alone to
+write to. The whole volume is mounted only where nothing but our script runs, which sees no file of a user's: in the
+init container that makes the tree, and where whole folders of the root are removed.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,8 @@ from kube.manifests import (
 from kube.specs import BuildSpec, CleaningSpec, Size
 
 FILES_DIR = "/var/run/pilothouse/build"
+SCRIPT = "build.py"
+BUILD, PREPARE = "build", "prepare"  # containers
 # serving/build.py: an index that did not answer, a full disk; worth another try.
 EXIT_RETRY = 75
 
@@ -35,23 +42,22 @@ def pod(spec: BuildSpec) -> Object:
         spec,
         labels(spec),
         {"pilothouse.io/attempt": str(spec.attempt)},
-        {"PILOTHOUSE_ENV_HASH": spec.directory or spec.hash},
+        {"PILOTHOUSE_ENV_HASH": specs.folder_of(spec.directory)},
         Size(spec.cpu, spec.memory),
     )
 
 
 def cleaning_config_map(spec: CleaningSpec) -> Object:
-    return _files(spec, _cleaning_labels(spec), {"build.py": spec.script})
+    return _files(spec, _cleaning_labels(spec), {SCRIPT: spec.script})
 
 
 def cleaning_pod(spec: CleaningSpec) -> Object:
-    """A pod that removes folders; `cleaned` reads them from it when it has."""
-    directories = " ".join(spec.directories)
+    """A pod that removes folders of one tree; `cleaned` reads them from it when it has."""
     return _pod(
         spec,
         _cleaning_labels(spec),
-        {specs.CLEANING: directories},
-        {"PILOTHOUSE_ENV_REMOVE": directories},
+        {specs.CLEANING: " ".join(spec.directories)},
+        {"PILOTHOUSE_ENV_REMOVE": " ".join(map(specs.folder_of, spec.directories))},
         Size(0.1, 256),
     )
 
@@ -81,6 +87,12 @@ def _pod(
     variables: dict[str, str],
     size: Size,
 ) -> Object:
+    mounts = [environments_mount(spec.volume, spec.tree, read_only=False)]
+    if spec.tree not in ("", specs.SHARED):
+        mounts.append(environments_mount(spec.volume, specs.SHARED, read_only=True))
+    variables = variables | {"PILOTHOUSE_ENVIRONMENTS_DIR": mounts[0]["mountPath"]}
+    # At the root nothing that is there may be run, as a tool to shrink a cache would be.
+    arguments = [] if spec.tree else ["--keep-cache"]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -92,27 +104,43 @@ def _pod(
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 5,
             "securityContext": pod_security(spec.run_as_user),
-            "containers": [
-                {
-                    "name": "build",
-                    "image": spec.image,
-                    "command": ["python3", "-u", f"{FILES_DIR}/build.py"],
-                    "env": [
-                        *({"name": name, "value": value} for name, value in variables.items()),
-                        {"name": "PILOTHOUSE_ENVIRONMENTS_DIR", "value": spec.volume.path},
-                    ],
-                    "resources": resources(size),
-                    "securityContext": container_security(),
-                    "terminationMessagePolicy": "FallbackToLogsOnError",
-                    "volumeMounts": [
-                        {"name": "files", "mountPath": FILES_DIR, "readOnly": True},
-                        environments_mount(spec.volume, read_only=False),
-                    ],
-                }
-            ],
+            **({"initContainers": [_prepare(spec, size)]} if spec.tree else {}),
+            "containers": [_container(spec, BUILD, arguments, variables, size, "files", mounts)],
             "volumes": [
                 {"name": "files", "configMap": {"name": spec.name}},
+                {
+                    "name": "script",
+                    "configMap": {"name": spec.name, "items": [{"key": SCRIPT, "path": SCRIPT}]},
+                },
                 environments_volume(spec.volume, read_only=False),
             ],
         },
+    }
+
+
+def _prepare(spec: BuildSpec | CleaningSpec, size: Size) -> Object:
+    """Makes the tree, as a folder that the kubelet makes for a subPath would be root's, and gets uv for all trees."""
+    variables = {"PILOTHOUSE_ENVIRONMENTS_DIR": spec.volume.path}
+    mounts = [environments_mount(spec.volume, "", read_only=False)]
+    return _container(spec, PREPARE, ["--prepare", spec.tree], variables, size, "script", mounts)
+
+
+def _container(
+    spec: BuildSpec | CleaningSpec,
+    name: str,
+    arguments: list[str],
+    variables: dict[str, str],
+    size: Size,
+    files: str,
+    mounts: list[Object],
+) -> Object:
+    return {
+        "name": name,
+        "image": spec.image,
+        "command": ["python3", "-u", f"{FILES_DIR}/{SCRIPT}", *arguments],
+        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "resources": resources(size),
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": files, "mountPath": FILES_DIR, "readOnly": True}, *mounts],
     }

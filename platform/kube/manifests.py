@@ -160,7 +160,7 @@ def _fetch(spec: VersionSpec) -> Object:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "package", "mountPath": PACKAGE_DIR},
-            environments_mount(spec.volume, read_only=True),
+            environments_mount(spec.volume, specs.tree_of(spec.environment), read_only=True),
         ],
     }
 
@@ -193,7 +193,7 @@ def _serving(spec: VersionSpec) -> Object:
         container["command"] = [spec.volume.python(spec.environment), "-m", "pilothouse_serving"]
         container["volumeMounts"] = [
             {"name": "package", "mountPath": PACKAGE_DIR},
-            environments_mount(spec.volume, read_only=True),
+            environments_mount(spec.volume, specs.tree_of(spec.environment), read_only=True),
         ]
     else:
         # Our own server drains by itself; others may stop at once, so keep them up while routes go away.
@@ -280,6 +280,14 @@ def environments_volume(volume: Volume, *, read_only: bool) -> Object:
     return {"name": "environments", "hostPath": {"path": volume.path, "type": "DirectoryOrCreate"}}
 
 
-def environments_mount(volume: Volume, *, read_only: bool) -> Object:
+def environments_mount(volume: Volume, tree: str, *, read_only: bool) -> Object:
+    """One tree of the volume, or all of it for none."""
     # An environment works only at the path where it was built, so it is mounted at the same place everywhere.
-    return {"name": "environments", "mountPath": volume.path, "readOnly": read_only}
+    if not tree:
+        return {"name": "environments", "mountPath": volume.path, "readOnly": read_only}
+    return {
+        "name": "environments",
+        "mountPath": f"{volume.path}/{tree}",
+        "subPath": tree,
+        "readOnly": read_only,
+    }

@@ -21,6 +21,9 @@ GATE = "pilothouse.io/gpu-placement"
 # Lower goes first when a ReplicaSet is scaled down.
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
+# The tree of environments that hold nothing of a user's.
+SHARED = "shared"
+
 MANAGER = "pilothouse"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
@@ -40,7 +43,11 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """Where environments live: a folder of the node (``path``), or a shared claim mounted at ``path``."""
+    """Where environments live: a folder of the node (``path``), or a shared claim mounted at ``path``.
+
+    It has trees: a folder ``shared`` and one per project. A pod has no other than its own mounted, and ``shared`` to
+    read where it builds. Folders of environments are ``TREE/HASH``.
+    """
 
     path: str
     claim: str = ""
@@ -64,7 +71,7 @@ class VersionSpec:
     replicas: int
     size: Size
     volume: Volume
-    # Folder of the environment; empty for a container image that is run as it is.
+    # Folder of the environment on the volume; empty for a container image that is run as it is.
     environment: str = ""
     package_url: str = ""
     package_digest: str = ""
@@ -97,6 +104,8 @@ class BuildSpec:
 
     namespace: str
     hash: str
+    # Folder of the environment on the volume.
+    directory: str
     project: str
     image: str
     files: Mapping[str, bytes]
@@ -106,17 +115,22 @@ class BuildSpec:
     memory: int = 2048
     cpu: float = 0.5
     run_as_user: int = 1000
-    # Folder of the environment, unless it is called by its hash.
-    directory: str = ""
 
     @property
     def name(self) -> str:
         return build_name(self.hash)
 
+    @property
+    def tree(self) -> str:
+        return tree_of(self.directory)
+
 
 @dataclass(frozen=True, slots=True)
 class CleaningSpec:
-    """Folders of environments to be removed by a pod; ``script`` is the builder's."""
+    """Folders of one tree to be removed by a pod; ``script`` is the builder's.
+
+    Those at the root of the volume are trees, or environments of before there were trees.
+    """
 
     namespace: str
     project: str
@@ -128,6 +142,20 @@ class CleaningSpec:
     run_as_user: int = 1000
 
     name = "env-cleaning"
+
+    @property
+    def tree(self) -> str:
+        return tree_of(self.directories[0])
+
+
+def tree_of(directory: str) -> str:
+    """The tree that a folder of the volume is in; empty at the root."""
+    return directory.rpartition("/")[0]
+
+
+def folder_of(directory: str) -> str:
+    """The name of a folder in its tree."""
+    return directory.rpartition("/")[2]
 
 
 def build_name(environment: str) -> str:

@@ -3,7 +3,8 @@
 It stands in a pod of its own beside ``serving.tar.gz`` and, where the user gave them, ``requirements.txt``
 (Python), ``renv.lock`` or ``install_packages.R`` (R), and makes ``$PILOTHOUSE_ENVIRONMENTS_DIR/<hash>``: a
 virtual environment at its final path with the user's requirements, the server and bytecode. ``.complete`` is
-written last; a directory without it is half made and is made again.
+written last; a directory without it is half made and is made again. The folder of environments is one of the trees
+of a volume: nobody else's builds write there, and what is in the tree ``shared`` beside it can only be read.
 
 Exit codes: 0 built or already there, 1 the requirements are at fault, 2 wrong use, 75 worth another try
 (a package index did not answer). The log ends with the resolver's own message.
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Dict, Iterator
 
 EXIT_REQUIREMENTS, EXIT_USAGE, EXIT_RETRY = 1, 2, 75
-COMPLETE = ".complete"
+COMPLETE, SHARED = ".complete", "shared"
 Environ = Dict[str, str]
 
 # How pip's settings are called by uv. uv reads no pip.conf, and a pod has a clean environment.
@@ -69,24 +70,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hash", default=os.environ.get("PILOTHOUSE_ENV_HASH"))
     parser.add_argument("--environments", default=os.environ.get("PILOTHOUSE_ENVIRONMENTS_DIR"))
     parser.add_argument("--files", default=os.path.dirname(os.path.abspath(__file__)))
-    parser.add_argument(
-        "--remove",
-        nargs="+",
-        metavar="HASH",
-        default=os.environ.get("PILOTHOUSE_ENV_REMOVE", "").split(),
-        help="remove these environments instead, and packages in the cache that no other one has",
-    )
+    parser.add_argument("--prepare", metavar="TREE", help="make this folder of environments, and get uv for all trees")
+    names = os.environ.get("PILOTHOUSE_ENV_REMOVE", "").split()
+    parser.add_argument("--remove", nargs="+", metavar="HASH", default=names, help="remove these environments instead")
+    parser.add_argument("--keep-cache", action="store_true", help="leave packages that none has any more, run nothing")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     os.umask(0o022)
     try:
         if not options.environments:
             raise BuildError(EXIT_USAGE, "PILOTHOUSE_ENVIRONMENTS_DIR is not set.")
-        for name in options.remove or [options.hash or ""]:
+        for name in [options.prepare] if options.prepare else options.remove or [options.hash or ""]:
             if not _NAME.match(name):
                 raise BuildError(EXIT_USAGE, "PILOTHOUSE_ENV_HASH is not set or not a name.")
+        if options.prepare:
+            return prepare(Path(options.environments), options.prepare)
         if options.remove:
-            return clean(Path(options.environments), options.remove)
+            return clean(Path(options.environments), options.remove, options.keep_cache)
         build(Path(options.environments), options.hash, Path(options.files))
     except BuildError as error:
         say(f"Build failed: {error}")
@@ -97,6 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
         # A full disk or a volume without write permission: not the user's fault, and it may pass.
         say(f"Build failed: {error.strerror or error}: {error.filename or options.environments}")
         return EXIT_RETRY
+    return 0
+
+
+def prepare(volume: Path, tree: str) -> int:
+    """Make a tree of the volume, and see to uv in the shared one, so that no tree needs one of its own."""
+    for name in {SHARED, tree}:
+        (volume / name).mkdir(parents=True, exist_ok=True)
+    find_uv(volume / SHARED, uv_environment(volume / SHARED))
     return 0
 
 
@@ -119,7 +127,7 @@ def build(environments: Path, key: str, files: Path) -> Path:
     return target
 
 
-def clean(environments: Path, keys: list[str]) -> int:
+def clean(environments: Path, keys: list[str], keep_cache: bool = False) -> int:
     """Remove environments, then packages in the cache that none has any more; returns the exit code."""
     failed = False
     for key in keys:
@@ -130,6 +138,8 @@ def clean(environments: Path, keys: list[str]) -> int:
             failed = True
         else:
             say(f"Removed {key}")
+    if keep_cache:
+        return EXIT_RETRY if failed else 0
     try:
         with lock(environments, "cache", wait=False):
             count = shrink(environments)
@@ -195,13 +205,8 @@ def make(target: Path, files: Path, environ: Environ) -> None:
 
 def unpack_server(archive: Path, python: str) -> Path:
     """Put ``pilothouse_serving`` into the site-packages of `python`; returns that directory."""
-    asked = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    site_packages = Path(asked.stdout.strip())
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site_packages = Path(subprocess.check_output([python, "-c", ask], text=True).strip())
     with tarfile.open(archive) as packed:
         for member in packed.getmembers():
             parts = Path(member.name).parts
@@ -250,16 +255,11 @@ def is_complete(target: Path) -> bool:
     """Whether the environment was finished and its interpreter still runs (the base may have moved since)."""
     if not (target / COMPLETE).is_file():
         return False
+    command = [str(target / "bin" / "python"), "-c", "import pilothouse_serving"]
     try:
-        tried = subprocess.run(
-            [str(target / "bin" / "python"), "-c", "import pilothouse_serving"],
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return tried.returncode == 0
 
 
 @contextlib.contextmanager
@@ -290,7 +290,7 @@ def remove(target: Path) -> None:
 
 
 def find_uv(environments: Path, environ: Environ) -> str:
-    """uv as `UV` says, from PATH, or installed by pip into a folder of tools beside the environments."""
+    """uv as `UV` says, from PATH, of the shared tree, or installed by pip into a folder of tools of its own."""
     given = environ.get("UV")
     if given:
         if not os.access(given, os.X_OK):
@@ -301,6 +301,9 @@ def find_uv(environments: Path, environ: Environ) -> str:
         return found
     tools = environments / ".tools" / "python{}.{}".format(*sys.version_info[:2])
     uv = tools / "bin" / "uv"
+    shared = environments.parent / SHARED / uv.relative_to(environments)
+    if environments.name != SHARED and shared.is_file():
+        return str(shared)
     with lock(environments, "tools-" + tools.name):
         if not uv.is_file():
             say("Installing uv")
@@ -315,9 +318,9 @@ def find_uv(environments: Path, environ: Environ) -> str:
 
 
 def uv_environment(environments: Path) -> Environ:
-    """The environment for uv: ours, pip's settings under uv's names, and the shared cache on the same volume.
+    """The environment for uv: ours, pip's settings under uv's names, and the cache of the same tree.
 
-    One volume for cache and environments means that packages are hard links, not copies.
+    One mount for cache and environments means that packages are hard links, not copies.
     """
     environ = dict(os.environ)
     for option, value in pip_settings(environ).items():
@@ -333,11 +336,8 @@ def uv_environment(environments: Path) -> Environ:
     environ.setdefault("HOME", str(environments / ".cache"))
     # Imports of a compiled environment take a third of the time, at every start of every instance.
     environ.setdefault("UV_COMPILE_BYTECODE", "1")
-    environ["UV_PYTHON_DOWNLOADS"] = "never"
-    environ["UV_NO_PROGRESS"] = "1"
-    environ.pop("VIRTUAL_ENV", None)
-    environ.pop("PYTHONPATH", None)
-    return environ
+    environ.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1")
+    return {name: value for name, value in environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
 
 
 def pip_settings(environ: Environ) -> Environ:

@@ -110,12 +110,12 @@ def platform_tag() -> str:
     return sysconfig.get_platform().replace(".", "_")
 
 
-def environment_hash(runtime: str, requirements: str, serving_digest: str, platform_tag: str) -> str:
-    """The key of an environment: 64 hexadecimal digits. Equal content gives an equal key.
+def environment_hash(runtime: str, requirements: str, serving_digest: str, platform_tag: str, tree: str = "") -> str:
+    """The key of an environment: 64 hexadecimal digits. Equal content in the same tree gives an equal key.
 
     `requirements` is normalised here, so spelling, order and comments make no difference.
     """
-    parts = ["pilothouse-environment-1", runtime, normalise(runtime, requirements), serving_digest, platform_tag]
+    parts = ["pilothouse-environment-2", runtime, normalise(runtime, requirements), serving_digest, platform_tag, tree]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -243,13 +244,25 @@ def _mounts(around: Surroundings, spec: Object) -> list[dict[str, Any]]:
         if sub:
             if ".." in Path(sub).parts or sub.startswith("/"):
                 raise ConfigError(f"volumeMounts {mount['name']}: subPath {sub} must stay inside the volume")
-            source = source / sub
-            if not source.exists():
-                source.mkdir(parents=True)
-                source.chmod(0o777)
+            source = _below(source, Path(sub))
         readonly = bool(mount.get("readOnly")) or mount["name"] in kept
         mounts.append({"source": str(source), "target": mount["mountPath"], "readonly": readonly})
     return mounts
+
+
+def _below(volume: Path, sub: Path) -> Path:
+    """A folder of a volume for a ``subPath``; one that is not there is the kubelet's own, with the volume's mode.
+
+    Source: kubernetes pkg/kubelet/kubelet_pods.go (makeMounts), pkg/volume/util/subpath (SafeMakeDir).
+    """
+    mode = stat.S_IMODE(volume.stat().st_mode)
+    path = volume
+    for part in sub.parts:
+        path = path / part
+        if not path.exists():
+            path.mkdir()
+            path.chmod(mode)
+    return path
 
 
 def _rewriter(mounts: list[dict[str, Any]]) -> Callable[[str], str]:

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import io
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 from django.utils import timezone
@@ -102,6 +104,37 @@ def test_why_a_build_failed(pod: BuildPod, deadline: int, code: str, words: str)
     assert reason is not None
     assert words in reason.message
     assert reason.hopeless
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("code", "state", "told"),
+    [(75, "queued", ""), (1, "failed", "uv, the installer, cannot be installed.")],
+)
+def test_what_goes_before_a_build_ends_it_as_the_build_itself_would(code: int, state: str, told: str) -> None:
+    row = build(attempt=1)
+    before = Container("prepare", init=True, ended=Ended(code, "Error", "uv, the installer, cannot be installed."))
+    waiting = Container("build", waiting="PodInitializing")
+    failed = pod_of(phase="Failed")
+    assert environments.advance(
+        Silent(), row, replace(failed, pod=replace(failed.pod, containers=(before, waiting))), NOW
+    )
+    row.refresh_from_db()
+    assert (row.state, row.attempt) == (state, 2 if code == 75 else 1)
+    assert told in row.error_message
+
+
+def test_the_log_of_what_goes_before_a_build_is_told_until_the_build_begins(db: None) -> None:
+    class Logs(Silent):
+        told: ClassVar[dict[str, bytes]] = {"prepare": b"Installing uv", "build": b""}
+
+        def raw(self, method: str, path: str, **options: Any) -> bytes:
+            return self.told[options["query"]["container"]]
+
+    row, logs = build(), Logs()
+    assert environments.read_log(logs, row) == "Installing uv"
+    logs.told["build"] = b"Making an environment"
+    assert environments.read_log(logs, row) == "Making an environment"
 
 
 def test_a_suspended_project_says_so_and_runs_nothing(

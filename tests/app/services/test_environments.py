@@ -9,20 +9,32 @@ from django.db import connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
+from accounts.models import Project
 from deployments.models import (
     DeploymentVersion,
     DiscardedEnvironment,
+    Environment,
     EnvironmentBuild,
     Instance,
     Revision,
     Rollout,
 )
-from deployments.services import environments, revisions
-from deployments.tasks.environments import advance
+from deployments.services import environments, projects, revisions
+from deployments.tasks import desired
+from deployments.tasks.environments import adopt, advance
 from tests.app import factories
 from tests.app.services.conftest import World
 
 LONG_AGO = dt.timedelta(days=15)
+
+
+def asked(project: Project, requirements: str = "", environment: Environment | None = None) -> EnvironmentBuild:
+    """The build of a revision with these requirements in that environment of a new version in the project."""
+    chosen = environment or factories.environment()
+    version = factories.version(factories.deployment(project), environment=chosen)
+    made = environments.build_for(version, factories.revision(version, requirements=requirements))
+    assert made is not None
+    return made
 
 
 def build(**fields: Any) -> EnvironmentBuild:
@@ -102,7 +114,7 @@ def test_going_back_to_a_revision_makes_its_environment_again_elsewhere(world: W
     newer = factories.revision(world.version, factories.package({"deployment.py": factories.ECHO + "# 2\n"}))
     Revision.objects.filter(pk=newer.pk).update(environment_build=build())
     EnvironmentBuild.objects.filter(pk=first.pk).update(state="success", last_used_at=timezone.now() - LONG_AGO)
-    assert discarded() == {first.hash}
+    assert discarded() == {f"shared/{first.hash}"}
 
     world.revision.refresh_from_db()
     revisions.rollback(world.editor, world.version, world.revision)
@@ -110,12 +122,12 @@ def test_going_back_to_a_revision_makes_its_environment_again_elsewhere(world: W
     again = world.revision.environment_build
     assert again is not None
     # Not where a pod may just now be removing the old one.
-    assert (again.hash, again.directory, again.state) == (first.hash, f"{first.hash}.1", "queued")
+    assert (again.hash, again.directory, again.state) == (first.hash, f"shared/{first.hash}.1", "queued")
     EnvironmentBuild.objects.filter(pk=again.pk).delete()
     DiscardedEnvironment.objects.all().delete()
     last = environments.build_for(world.version, world.revision)
     assert last is not None
-    assert last.directory == first.hash
+    assert last.directory == first.directory
 
 
 @pytest.mark.django_db(transaction=True)
@@ -143,7 +155,7 @@ def test_a_build_that_is_asked_for_while_it_is_discarded_is_made_again(transacti
     asking.join(60)
     assert found[0] is not None
     assert found[0].pk != first.pk
-    assert found[0].directory == f"{first.hash}.1"
+    assert found[0].directory == f"shared/{first.hash}.1"
     assert EnvironmentBuild.objects.get() == found[0]
 
 
@@ -169,3 +181,63 @@ def test_a_build_that_never_begins_fails_at_its_deadline(world: World) -> None:
     assert "within 30 minutes" in made.error_message
     revision.refresh_from_db()
     assert revision.status == "failed"
+
+
+def test_builds_with_anything_of_a_project_are_in_its_own_tree(world: World) -> None:
+    other = factories.project()
+    mine, theirs = asked(world.project, "numpy\n"), asked(other, "numpy\n")
+    assert (mine.tree, theirs.tree) == (world.project.pk.hex, other.pk.hex)
+    assert (mine.folder, theirs.folder) == (mine.hash, theirs.hash)
+    assert mine.hash != theirs.hash
+    assert asked(world.project, "# again\nNumPy\n") == mine
+    r = factories.environment("r4-2")
+    assert asked(other, "install.packages('zoo')\n", r).tree == other.pk.hex
+    own = Environment.objects.create(project=other, name="own", runtime="python3.11", base=factories.environment())
+    assert asked(other, "", own).tree == other.pk.hex
+    upon = Environment.objects.create(project=None, name="upon", runtime="python3.11", base=own)
+    assert asked(other, "", upon).tree == other.pk.hex
+
+
+def test_builds_without_anything_of_a_project_are_shared_by_all(world: World) -> None:
+    other = factories.project()
+    assert asked(world.project) == asked(other, "# nothing\n")
+    base = Environment.objects.create(name="base", runtime="python3.11", requirements="six\n")
+    shared = asked(world.project, "", base)
+    assert shared == asked(other, "", base)
+    assert shared.directory == f"shared/{shared.hash}"
+
+
+def test_a_shared_build_goes_on_in_another_project_and_one_of_a_project_does_not(world: World) -> None:
+    for made, adopted in ((asked(world.project), True), (asked(world.project, "six\n"), False)):
+        EnvironmentBuild.objects.filter(pk=made.pk).update(project=None)
+        made.refresh_from_db()
+        adopt(made, factories.project())
+        made.refresh_from_db()
+        assert (made.project is not None) is adopted
+
+
+def test_a_deleted_projects_builds_are_forgotten_and_its_tree_is_noted(world: World, wake_ups: object) -> None:
+    own, shared, other = asked(world.project, "six\n"), asked(world.project), asked(factories.project(), "six\n")
+    DiscardedEnvironment.objects.create(directory=f"{own.tree}/old")
+    projects.delete_project(world.admin, world.project)
+    assert set(EnvironmentBuild.objects.all()) == {shared, other}
+    assert discarded() == {own.tree}
+
+
+def test_what_was_asked_for_before_there_were_trees_is_built_in_one(world: World) -> None:
+    old = build(state="queued", project=world.project, directory="f" * 64)
+    assert desired._build(old) is None
+    revision = old_revision(world, old)
+    made = environments.in_tree(world.version, revision, old)
+    assert (made.tree, made.state) == ("shared", "queued")
+    assert Revision.objects.get(pk=revision.pk).environment_build == made
+    assert not EnvironmentBuild.objects.filter(pk=old.pk).exists()
+    assert discarded() == {"f" * 64}
+    assert environments.in_tree(world.version, revision, made) == made
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_what_was_built_before_there_were_trees_stays_until_it_is_asked_for_again(world: World, state: str) -> None:
+    old = build(state=state, project=world.project, directory="f" * 64)
+    assert environments.in_tree(world.version, old_revision(world, old), old) == old
+    assert old.tree == ""

@@ -9,6 +9,7 @@ from kube import builds, manifests, specs
 from kube.specs import BuildSpec, CleaningSpec, Size, VersionSpec, Volume
 
 ID = "11111111-2222-3333-4444-555555555555"
+TREE = "9" * 32
 REVISION = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 LABELS = {
     "app.kubernetes.io/managed-by": "pilothouse",
@@ -34,7 +35,7 @@ def make(**changes: object) -> VersionSpec:
         "replicas": 2,
         "size": Size(cpu=0.25, memory=512),
         "volume": Volume("/environments"),
-        "environment": "e" * 64,
+        "environment": f"{TREE}/{'e' * 64}",
         "package_url": "http://platform/internal/artifacts/token/",
         "package_digest": "d" * 64,
         "variables": {"API_KEY": "s3cret"},
@@ -44,10 +45,10 @@ def make(**changes: object) -> VersionSpec:
 
 
 def test_deployment_of_a_package() -> None:
-    python = f"/environments/{'e' * 64}/bin/python"
+    python = f"/environments/{TREE}/{'e' * 64}/bin/python"
     volumes = [
         {"name": "package", "mountPath": "/var/run/pilothouse/package"},
-        {"name": "environments", "mountPath": "/environments", "readOnly": True},
+        {"name": "environments", "mountPath": f"/environments/{TREE}", "subPath": TREE, "readOnly": True},
     ]
     assert manifests.deployment(make()) == {
         "apiVersion": "apps/v1",
@@ -204,6 +205,13 @@ def test_a_shared_claim_takes_the_place_of_the_folder_of_a_node() -> None:
     }
 
 
+def test_an_environment_of_before_there_were_trees_is_mounted_as_it_was() -> None:
+    pod = manifests.template(make(environment="e" * 64))["spec"]
+    for container in pod["initContainers"] + pod["containers"]:
+        assert container["command"][0] == f"/environments/{'e' * 64}/bin/python"
+        assert container["volumeMounts"][1] == {"name": "environments", "mountPath": "/environments", "readOnly": True}
+
+
 def test_secrets_are_named_by_their_content_and_appear_nowhere_else() -> None:
     one, two = make(), make(variables={"API_KEY": "other"})
     assert manifests.variables(one)["metadata"]["name"] != manifests.variables(two)["metadata"]["name"]
@@ -265,6 +273,7 @@ def test_build_pod() -> None:
     spec = BuildSpec(
         namespace="ph-shop",
         hash="e" * 64,
+        directory=f"{TREE}/{'e' * 64}.1",
         project="shop",
         image="python:3.11-slim",
         files={"requirements.txt": b"numpy\n", "build.py": b"print()"},
@@ -284,6 +293,12 @@ def test_build_pod() -> None:
             "build.py": base64.b64encode(b"print()").decode(),
             "requirements.txt": base64.b64encode(b"numpy\n").decode(),
         },
+    }
+    common = {
+        "image": "python:3.11-slim",
+        "resources": {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"memory": "2Gi"}},
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     assert builds.pod(spec) == {
         "apiVersion": "v1",
@@ -307,44 +322,78 @@ def test_build_pod() -> None:
                 "fsGroup": 1000,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
+            # Sees the whole volume, and of the files our script alone.
+            "initContainers": [
+                {
+                    **common,
+                    "name": "prepare",
+                    "command": ["python3", "-u", "/var/run/pilothouse/build/build.py", "--prepare", TREE],
+                    "env": [{"name": "PILOTHOUSE_ENVIRONMENTS_DIR", "value": "/environments"}],
+                    "volumeMounts": [
+                        {"name": "script", "mountPath": "/var/run/pilothouse/build", "readOnly": True},
+                        {"name": "environments", "mountPath": "/environments", "readOnly": False},
+                    ],
+                }
+            ],
             "containers": [
                 {
+                    **common,
                     "name": "build",
-                    "image": "python:3.11-slim",
                     "command": ["python3", "-u", "/var/run/pilothouse/build/build.py"],
                     "env": [
-                        {"name": "PILOTHOUSE_ENV_HASH", "value": "e" * 64},
-                        {"name": "PILOTHOUSE_ENVIRONMENTS_DIR", "value": "/environments"},
+                        {"name": "PILOTHOUSE_ENV_HASH", "value": "e" * 64 + ".1"},
+                        {"name": "PILOTHOUSE_ENVIRONMENTS_DIR", "value": f"/environments/{TREE}"},
                     ],
-                    "resources": {
-                        "requests": {"cpu": "500m", "memory": "2Gi"},
-                        "limits": {"memory": "2Gi"},
-                    },
-                    "securityContext": CONTAINER_SECURITY,
-                    "terminationMessagePolicy": "FallbackToLogsOnError",
                     "volumeMounts": [
                         {"name": "files", "mountPath": "/var/run/pilothouse/build", "readOnly": True},
-                        {"name": "environments", "mountPath": "/environments", "readOnly": False},
+                        {
+                            "name": "environments",
+                            "mountPath": f"/environments/{TREE}",
+                            "subPath": TREE,
+                            "readOnly": False,
+                        },
+                        {
+                            "name": "environments",
+                            "mountPath": "/environments/shared",
+                            "subPath": "shared",
+                            "readOnly": True,
+                        },
                     ],
                 }
             ],
             "volumes": [
                 {"name": "files", "configMap": {"name": "env-eeeeeeeeeeee"}},
+                {
+                    "name": "script",
+                    "configMap": {"name": "env-eeeeeeeeeeee", "items": [{"key": "build.py", "path": "build.py"}]},
+                },
                 {"name": "environments", "hostPath": {"path": "/environments", "type": "DirectoryOrCreate"}},
             ],
         },
     }
 
 
-def test_cleaning_pod() -> None:
-    spec = CleaningSpec(
+def test_a_build_without_anything_of_a_users_has_the_shared_tree_to_write_to() -> None:
+    spec = BuildSpec("ph-shop", "e" * 64, f"shared/{'e' * 64}", "shop", "python:3.11-slim", {}, Volume("/environments"))
+    (container,) = builds.pod(spec)["spec"]["containers"]
+    assert container["volumeMounts"][1:] == [
+        {"name": "environments", "mountPath": "/environments/shared", "subPath": "shared", "readOnly": False}
+    ]
+
+
+def cleaning(*directories: str) -> CleaningSpec:
+    return CleaningSpec(
         namespace="ph-shop",
         project="shop",
         image="python:3.11-slim",
         script=b"print()",
-        directories=["e" * 64, "f" * 64 + ".1"],
+        directories=directories,
         volume=Volume("/environments"),
     )
+
+
+def test_cleaning_pod() -> None:
+    spec = cleaning(f"{TREE}/{'e' * 64}", f"{TREE}/{'f' * 64}.1")
     assert builds.cleaning_config_map(spec)["binaryData"] == {"build.py": base64.b64encode(b"print()").decode()}
     pod = builds.cleaning_pod(spec)
     assert builds.cleaned(pod) == list(spec.directories)
@@ -355,8 +404,20 @@ def test_cleaning_pod() -> None:
         "pilothouse.io/cleaning",
     }
     (container,) = pod["spec"]["containers"]
-    assert {"name": "PILOTHOUSE_ENV_REMOVE", "value": " ".join(spec.directories)} in container["env"]
-    assert {"name": "environments", "mountPath": "/environments", "readOnly": False} in container["volumeMounts"]
+    assert container["env"] == [
+        {"name": "PILOTHOUSE_ENV_REMOVE", "value": f"{'e' * 64} {'f' * 64}.1"},
+        {"name": "PILOTHOUSE_ENVIRONMENTS_DIR", "value": f"/environments/{TREE}"},
+    ]
+    writable = [mount for mount in container["volumeMounts"] if not mount["readOnly"]]
+    assert [(mount["mountPath"], mount["subPath"]) for mount in writable] == [(f"/environments/{TREE}", TREE)]
+
+
+def test_at_the_root_folders_are_removed_and_nothing_is_run() -> None:
+    pod = builds.cleaning_pod(cleaning(TREE, "e" * 64))["spec"]
+    (container,) = pod["containers"]
+    assert container["command"][-1] == "--keep-cache"
+    assert container["volumeMounts"][1:] == [{"name": "environments", "mountPath": "/environments", "readOnly": False}]
+    assert "initContainers" not in pod
 
 
 def test_pods_with_gpus_wait_behind_a_gate() -> None:

@@ -47,6 +47,7 @@ def build(attempt: int = 1) -> Build:
     spec = BuildSpec(
         namespace="ph-shop",
         hash="e" * 64,
+        directory=f"shared/{'e' * 64}",
         project="shop",
         image="python",
         files={},

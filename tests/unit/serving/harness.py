@@ -30,7 +30,12 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 def build(
-    folder: Path, key: str, files: dict[str, bytes], python: str = BASE_PYTHON, **variables: str
+    folder: Path,
+    key: str,
+    files: dict[str, bytes],
+    python: str = BASE_PYTHON,
+    arguments: tuple[str, ...] = (),
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run build.py as its pod does. The package cache is this machine's, so that only the first run downloads."""
     cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
@@ -43,7 +48,7 @@ def build(
         # The settings that point to this machine's index, as a cluster's images have them.
         environ |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_CERT"))}
         return subprocess.run(
-            [python, f"{mounted}/build.py"],
+            [python, f"{mounted}/build.py", *arguments],
             env=environ | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -141,7 +141,17 @@ def test_a_build_that_is_told_to_stop_leaves_nothing(tmp_path):
 
 
 def test_a_runtime_without_uv_gets_it_by_pip_once(tmp_path):
-    """The uv that pip finds here only passes on to the real one, so that nothing large is downloaded."""
+    variables = {"PATH": "/usr/bin:/bin", "PIP_FIND_LINKS": uv_by_pip(tmp_path)}
+    first = build(tmp_path / "envs", "one", python_files(), **variables)
+    assert first.returncode == 0, first.stdout
+    assert "Installing uv" in first.stdout
+    second = build(tmp_path / "envs", "two", python_files(), **variables)
+    assert second.returncode == 0, second.stdout
+    assert "Installing uv" not in second.stdout
+
+
+def uv_by_pip(tmp_path: Path) -> str:
+    """Where pip finds a uv that only passes on to the real one, so that nothing large is downloaded."""
     real = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert real
     links = tmp_path / "links"
@@ -154,13 +164,7 @@ def test_a_runtime_without_uv_gets_it_by_pip_once(tmp_path):
         tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         wheel.writestr("uv-9999.dist-info/WHEEL", tags)
         wheel.writestr("uv-9999.dist-info/RECORD", "")
-    variables = {"PATH": "/usr/bin:/bin", "PIP_FIND_LINKS": str(links)}
-    first = build(tmp_path / "envs", "one", python_files(), **variables)
-    assert first.returncode == 0, first.stdout
-    assert "Installing uv" in first.stdout
-    second = build(tmp_path / "envs", "two", python_files(), **variables)
-    assert second.returncode == 0, second.stdout
-    assert "Installing uv" not in second.stdout
+    return str(links)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +255,37 @@ def test_a_cache_that_a_build_is_using_is_left_alone(tmp_path, wheelhouse):
     assert (removed.returncode, cached(envs)) == (0, before)
     assert "stays as it is" in removed.stdout
     assert not (envs / "old").exists()
+
+
+def test_a_tree_is_prepared_with_a_uv_that_others_can_only_read(tmp_path):
+    """Whoever installs packages of its own finds uv in the shared tree, and never brings one for others."""
+    variables = {"PATH": "/usr/bin:/bin", "PIP_FIND_LINKS": uv_by_pip(tmp_path)}
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    script = {"build.py": environment.build_script()}
+    prepared = build(volume, "", script, arguments=("--prepare", "one"), **variables)
+    assert prepared.returncode == 0, prepared.stdout
+    assert "Installing uv" in prepared.stdout
+    again = build(volume, "", script, arguments=("--prepare", "two"), **variables)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert sorted(path.name for path in volume.iterdir()) == ["one", "shared", "two"]
+
+    made = build(volume / "one", "abc", python_files(), **variables)
+    assert made.returncode == 0, made.stdout
+    assert "Installing uv" not in made.stdout
+    assert (volume / "one" / "abc" / ".complete").is_file()
+    assert not (volume / "one" / ".tools").exists()
+
+
+def test_where_nothing_may_be_run_environments_alone_are_removed(tmp_path, wheelhouse):
+    envs = tmp_path / "envs"
+    assert with_cache(envs, "old", wheelhouse).returncode == 0
+    before = cached(envs)
+    script = {"build.py": environment.build_script()}
+    gone = {"PILOTHOUSE_ENV_REMOVE": "old", "UV": "/bin/false"}
+    removed = build(envs, "", script, arguments=("--keep-cache",), **gone)
+    assert removed.returncode == 0, removed.stdout
+    assert (cached(envs), (envs / "old").exists()) == (before, False)
 
 
 @pytest.mark.parametrize("name", ["../other", ".cache", "/etc", "a/b"])
