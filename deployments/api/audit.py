@@ -1,5 +1,8 @@
 """The audit trail: who changed what in a project, or in one deployment."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -11,6 +14,8 @@ from deployments.api.base import MAX_PAGE, ApiView, integer, rows
 from deployments.api.serializers.accounts import AuditOutput
 from deployments.models import Deployment, EnvironmentVariable, Revision
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 PARAMETERS = [
     OpenApiParameter("action", description="create, update, delete, deploy, rollback, restart, ..."),
     OpenApiParameter("limit", int, description=f"50 unless given; at most {MAX_PAGE}"),
@@ -18,16 +23,20 @@ PARAMETERS = [
 ]
 
 
-class AuditView(ApiView):
-    permission = Permission.PROJECT_ADMIN
-
-    @extend_schema(
-        operation_id="project_audit_events_list",
+def _documented(operation: str, about: str) -> Callable[[F], F]:
+    return extend_schema(
+        operation_id=operation,
         tags=["audit"],
         parameters=PARAMETERS,
         responses=AuditOutput(many=True),
-        description="The newest first.",
+        description=about,
     )
+
+
+class AuditView(ApiView):
+    permission = Permission.PROJECT_ADMIN
+
+    @_documented("project_audit_events_list", "The newest first.")
     def get(self, request: Request, project_name: str) -> Response:
         return _answer(request, AuditEvent.objects.filter(project=self.project()))
 
@@ -35,12 +44,9 @@ class AuditView(ApiView):
 class DeploymentAuditView(ApiView):
     permission = Permission.PROJECT_ADMIN
 
-    @extend_schema(
-        operation_id="deployment_audit_events_list",
-        tags=["audit"],
-        parameters=PARAMETERS,
-        responses=AuditOutput(many=True),
-        description="Of the deployment, its versions, revisions and environment variables; the newest first.",
+    @_documented(
+        "deployment_audit_events_list",
+        "Of the deployment, its versions, revisions and environment variables; the newest first.",
     )
     def get(self, request: Request, project_name: str, deployment_name: str) -> Response:
         deployment = self.deployment()

@@ -58,7 +58,7 @@ class Meter:
 
     def _run(self) -> None:
         while True:
-            time.sleep(PUBLISH_SECONDS)
+            time.sleep(PUBLISH_SECONDS)  # a thread of its own: no request and no task waits here
             try:
                 self.publish()
             except redis.RedisError as error:

@@ -63,7 +63,7 @@ def choose(now: dt.datetime) -> list[str]:
     others."""
     later = ~Q(directory__contains="/") & Q(discarded_at__gt=now - TREE_GRACE)
     left = list(DiscardedEnvironment.objects.exclude(later).order_by("pk"))
-    tree = random.choice([row.tree for row in left]) if left else ""  # noqa: S311
+    tree = random.choice([row.tree for row in left]) if left else ""  # noqa: S311 - a turn, not secrets
     return [row.directory for row in left if row.tree == tree][: environments.MOST_DISCARDED]
 
 

@@ -102,14 +102,14 @@ def _end_session(leader: int, started: int, deadline: float) -> bool:
         if member.pid == leader:
             _signal(member, signal.SIGINT if _is_postgres(leader) else signal.SIGTERM)
     while members and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.05)  # they are nobody's children, so there is no waitpid for their end
         members = _members(leader, started)
         if members and not any(member.pid == leader for member in members):
             break
     for member in members:
         _signal(member, signal.SIGKILL)
     while _members(leader, started):
-        time.sleep(0.01)
+        time.sleep(0.01)  # as above; SIGKILL takes effect in a moment
     return True
 
 

@@ -107,7 +107,7 @@ class Process:
     def wait_ready(self) -> None:
         """Return once `check_ready` is true."""
         while not self.check_ready():
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)  # the supervisor has nothing else to do until then
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
         """Ask the process to end; kill its group after `stop_timeout`, or as soon as ``hurry()`` is true.

@@ -44,7 +44,7 @@ class Command(BaseCommand):
                 self._tell(f"Deployment {version.deployment.name}: {told.lower()}")
             if time.monotonic() > deadline:
                 raise CommandError(f"The demo deployment was not ready after {seconds} s: {version.reason_message}")
-            time.sleep(0.3)
+            time.sleep(0.3)  # a command that somebody waits for, not a worker
             version.refresh_from_db()
         if version.phase == Phase.FAILED:
             raise CommandError(f"The demo deployment failed: {version.reason_message} {version.reason_next}".rstrip())

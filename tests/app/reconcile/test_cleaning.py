@@ -59,14 +59,18 @@ def planted(directory: str, like: os.stat_result) -> Path:
     return place
 
 
+def served(editor: User, version: DeploymentVersion) -> tuple[EnvironmentBuild, Path, os.stat_result]:
+    """The one environment that is in use, the volume, and whose the environment's folder is."""
+    revisions.upload_package(editor, version, io.BytesIO(factories.package()), file_name="package.zip")
+    assert roll(version).state == Rollout.State.COMPLETE
+    used, folder = EnvironmentBuild.objects.get(), Path(settings.PILOTHOUSE_ENVIRONMENTS_DIR)
+    return used, folder, (folder / used.directory).stat()
+
+
 def test_unused_environments_leave_the_volume_tree_by_tree(
     cluster: Cluster, editor: User, version: DeploymentVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    revisions.upload_package(editor, version, io.BytesIO(factories.package()), file_name="package.zip")
-    assert roll(version).state == Rollout.State.COMPLETE
-    used = EnvironmentBuild.objects.get()
-    folder = Path(settings.PILOTHOUSE_ENVIRONMENTS_DIR)
-    owner = (folder / used.directory).stat()
+    used, folder, owner = served(editor, version)
     project = version.deployment.project
     gone = [unused(f"shared/{'f' * 64}", owner), unused(f"{project.pk.hex}/{'e' * 64}.1", owner, project=project)]
     gone.append(unused("d" * 64, owner))  # of before there were trees
@@ -88,11 +92,7 @@ def test_unused_environments_leave_the_volume_tree_by_tree(
 def test_the_tree_of_a_deleted_project_goes_as_a_whole(
     cluster: Cluster, editor: User, version: DeploymentVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    revisions.upload_package(editor, version, io.BytesIO(factories.package()), file_name="package.zip")
-    assert roll(version).state == Rollout.State.COMPLETE
-    used = EnvironmentBuild.objects.get()
-    folder = Path(settings.PILOTHOUSE_ENVIRONMENTS_DIR)
-    owner = (folder / used.directory).stat()
+    used, folder, owner = served(editor, version)
     project = factories.project()
     tree = project.pk.hex
     for name in ("e" * 64, ".cache/uv", ".tools/python3.11"):
