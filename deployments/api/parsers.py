@@ -33,7 +33,6 @@ class TextParser(BaseParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         refuse_compressed(parser_context)
-        refuse_compressed(parser_context)
         try:
             return stream.read().decode()
         except UnicodeDecodeError:
