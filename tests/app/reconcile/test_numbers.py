@@ -136,17 +136,22 @@ def discovered(url: str, folder: Path) -> Path:
     return path
 
 
-def run_beside(cluster: Cluster, namespace: str) -> None:
-    """A pod of somebody else that looks much like one of ours."""
-    container = {"name": "serving", "image": "python:3.11-slim", "command": ["sleep", "600"],
-                 "ports": [{"name": "http", "containerPort": 18080}]}  # fmt: skip
+def run_pod(cluster: Cluster, namespace: str, name: str, labels: dict[str, str], container: dict[str, Any]) -> None:
+    """A pod of somebody else."""
     body = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "beside", "labels": {"app.kubernetes.io/managed-by": "pilothouse"}},
-        "spec": {"containers": [container]},
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"containers": [container | {"image": "python:3.11-slim"}]},
     }
     cluster.call("POST", f"/api/v1/namespaces/{namespace}/pods", body=body)
+
+
+def run_beside(cluster: Cluster, namespace: str) -> None:
+    """One that looks much like one of ours."""
+    ports = [{"name": "http", "containerPort": 18080}]
+    container = {"name": "serving", "command": ["sleep", "600"], "ports": ports}
+    run_pod(cluster, namespace, "beside", {"app.kubernetes.io/managed-by": "pilothouse"}, container)
 
 
 def test_the_provided_configuration_finds_the_pods_and_their_numbers_are_the_same(
@@ -204,17 +209,10 @@ def test_use_of_gpus_comes_from_the_exporters_pods(
     text = f"DCGM_FI_DEV_GPU_UTIL{{{who}}} 65\nDCGM_FI_DEV_FB_USED{{{who}}} 512\n"
     container = {
         "name": "exporter",
-        "image": "python:3.11-slim",
         "command": ["python", "-c", EXPORTER, text],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
     }
-    body = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "exporter", "labels": {"app": "nvidia-dcgm-exporter"}},
-        "spec": {"containers": [container]},
-    }
-    cluster.call("POST", f"/api/v1/namespaces/{namespace}/pods", body=body)
+    run_pod(cluster, namespace, "exporter", {"app": "nvidia-dcgm-exporter"}, container)
     # The machine has no GPU to give, so the type of what already runs says that it holds one.
     kind = version.instance_type
     assert kind is not None
